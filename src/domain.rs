@@ -1,0 +1,15 @@
+//! Pure values and rules: no runtime, no HTTP, no store, no clock.
+
+pub mod digest;
+pub mod file;
+pub mod fingerprint;
+pub mod idempotency_key;
+pub mod json;
+pub mod principal;
+pub mod retry;
+pub mod schema;
+pub mod stats;
+pub mod submission;
+pub mod task;
+pub mod task_type;
+pub mod timestamp;

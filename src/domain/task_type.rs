@@ -1,0 +1,174 @@
+//! What is declared about a kind of task.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::fingerprint::{Algorithm, FingerprintRule, FingerprintScope};
+use super::retry::RetryPolicy;
+use super::schema::ParamsSchema;
+use super::task::Priority;
+
+/// The declared contract of one task type.
+#[derive(Clone, Debug)]
+pub struct TaskType {
+    pub name: String,
+    pub description: String,
+    pub runner: RunnerSpec,
+    pub params_schema: Option<ParamsSchema>,
+    /// Part of the fingerprint: a new version makes all work new.
+    pub version: u32,
+    /// Whether a submission without `Idempotency-Key` is refused.
+    pub require_key: bool,
+    pub files: FilesRule,
+    pub dedup: DedupPolicy,
+    pub retry: RetryPolicy,
+    /// How long one attempt may take.
+    pub timeout: Duration,
+    /// How long a worker may be silent before its attempt is given up.
+    pub lease: Duration,
+    pub priority: Priority,
+    /// Attempts at a time in this process; no bound of its own when absent.
+    pub concurrency: Option<usize>,
+    pub retention: Retention,
+}
+
+/// What executes a task type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RunnerSpec {
+    /// Rust code in this process.
+    Builtin(String),
+    /// A parser of foreign files: a child process of the same binary, with limits.
+    Sandboxed(String),
+    /// A program of the operator's and its arguments.
+    Command(Vec<String>),
+}
+
+/// Whether a task type takes files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FilesRule {
+    None,
+    Optional,
+    Required,
+}
+
+/// How repeated work is told and answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DedupPolicy {
+    pub mode: DedupMode,
+    /// JSON pointers into params that are no part of the work's identity.
+    pub ignore: Vec<String>,
+    /// Whether a file's name is part of the work's identity.
+    pub file_name: bool,
+    /// Types of one group share their fingerprints within a user.
+    pub group: Option<String>,
+    /// How long a succeeded task answers for its fingerprint.
+    pub window: Duration,
+    /// The longest window that a submission may ask for.
+    pub window_max: Duration,
+    /// New tasks for one fingerprint within a window after its first failure.
+    pub max_resubmissions: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DedupMode {
+    /// A duplicate gets the existing task.
+    Return,
+    /// A duplicate gets a conflict that names the existing task.
+    Reject,
+    /// No fingerprint match is made, and the task answers for no other.
+    None,
+}
+
+/// How long things are kept after a task's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retention {
+    #[serde(with = "seconds")]
+    pub key: Duration,
+    /// Never less than key or window.
+    #[serde(with = "seconds")]
+    pub result: Duration,
+    #[serde(with = "seconds")]
+    pub task: Duration,
+    #[serde(with = "seconds")]
+    pub failed_task: Duration,
+    /// After the file's last reference.
+    #[serde(with = "seconds")]
+    pub file: Duration,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Retention {
+            key: Duration::from_secs(86_400),
+            result: Duration::from_secs(86_400),
+            task: Duration::from_secs(604_800),
+            failed_task: Duration::from_secs(2_592_000),
+            file: Duration::from_secs(86_400),
+        }
+    }
+}
+
+mod seconds {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(span: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(span.as_secs())
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        u64::deserialize(deserializer).map(Duration::from_secs)
+    }
+}
+
+impl TaskType {
+    /// The rule that makes fingerprints of this type today.
+    pub fn fingerprint_rule(&self) -> FingerprintRule {
+        FingerprintRule {
+            algorithm: Algorithm::V1,
+            scope: self
+                .dedup
+                .group
+                .clone()
+                .map_or(FingerprintScope::Type, FingerprintScope::Group),
+            version: self.version,
+            ignore: self.dedup.ignore.clone(),
+            file_name: self.dedup.file_name,
+        }
+    }
+}
+
+/// All task types that this process knows, by name.
+#[derive(Clone, Debug, Default)]
+pub struct TaskTypes(BTreeMap<String, Arc<TaskType>>);
+
+impl TaskTypes {
+    pub fn get(&self, name: &str) -> Option<&Arc<TaskType>> {
+        self.0.get(name)
+    }
+
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<TaskType>> {
+        self.0.values()
+    }
+}
+
+impl FromIterator<TaskType> for TaskTypes {
+    fn from_iter<I: IntoIterator<Item = TaskType>>(types: I) -> Self {
+        TaskTypes(
+            types
+                .into_iter()
+                .map(|t| (t.name.clone(), Arc::new(t)))
+                .collect(),
+        )
+    }
+}

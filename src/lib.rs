@@ -1,0 +1,6 @@
+//! JustOnce: submit a task or a file as often as you like; it runs just once.
+
+pub mod blobs;
+pub mod domain;
+pub mod runner;
+pub mod store;

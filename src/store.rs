@@ -1,0 +1,437 @@
+//! The port to durable state. Its verbs are the use cases, and each is one atomic step: the decision
+//! and everything that follows from it happen together or not at all, judged by the store's clock.
+//!
+//! A step whose outcome is unknown ([`StoreError::Unavailable`]) may be repeated with the same
+//! arguments: `admit` carries the new task's id as its nonce, the verbs of a lease carry its token.
+
+pub mod embedded;
+pub mod signals;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde_json::value::RawValue;
+
+use crate::domain::digest::Sha256Digest;
+use crate::domain::file::{BlobName, File};
+use crate::domain::fingerprint::{FieldHashes, Fingerprint, FingerprintRule};
+use crate::domain::idempotency_key::IdempotencyKey;
+use crate::domain::principal::{Scopes, UserId};
+use crate::domain::stats::Stats;
+use crate::domain::submission::Submission;
+use crate::domain::task::{FencingToken, Progress, State, Task, TaskError, TaskId};
+use crate::domain::timestamp::Timestamp;
+use signals::{Signals, Watch};
+
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// Decides whether a submission is new, a duplicate or refused, and records and enqueues it.
+    async fn admit(&self, admission: Admission) -> Result<Admitted, StoreError>;
+
+    /// What [`Store::admit`] would decide; changes nothing.
+    async fn check(&self, admission: Admission) -> Result<Checked, StoreError>;
+
+    /// Leases up to `max` tasks that are ready, most important and oldest first. Each counts as an attempt.
+    async fn lease(&self, request: LeaseRequest) -> Result<Vec<Lease>, StoreError>;
+
+    /// Renews a lease, and records progress.
+    async fn extend(
+        &self,
+        held: Held,
+        progress: Option<Progress>,
+    ) -> Result<Fenced<Extension>, StoreError>;
+
+    /// Records a task's success. A repeat with the same token is recorded too, and changes nothing.
+    async fn complete(&self, held: Held, result: TaskResult) -> Result<Fenced<Task>, StoreError>;
+
+    /// Records a failed attempt: the task is retried after `retry_in`, or is over when that is `None`
+    /// or the attempts are used up. For a cancelled attempt this confirms that it has stopped.
+    async fn fail(
+        &self,
+        held: Held,
+        error: TaskError,
+        retry_in: Option<Duration>,
+    ) -> Result<Fenced<Task>, StoreError>;
+
+    /// Hands a lease back unfinished, as drain does: the attempt does not count.
+    async fn release(&self, held: Held) -> Result<Fenced<()>, StoreError>;
+
+    async fn cancel(&self, user: &UserId, id: &TaskId) -> Result<Cancelled, StoreError>;
+
+    /// Runs a failed or cancelled task again with a new budget of attempts.
+    async fn redrive(&self, user: &UserId, id: &TaskId) -> Result<Redriven, StoreError>;
+
+    /// Redrives failed tasks in bulk, oldest first; those that another task blocks are passed over.
+    async fn redrive_many(&self, user: &UserId, filter: RedriveFilter) -> Result<u64, StoreError>;
+
+    /// Forgets an ended task; its content may run anew, its keys answer as forgotten.
+    async fn forget(&self, user: &UserId, id: &TaskId) -> Result<Forgotten, StoreError>;
+
+    /// Does what time has made due, in bounded steps: queues scheduled tasks and retries, returns
+    /// expired leases, expires results, tasks, keys and files.
+    async fn rescue(&self) -> Result<Rescued, StoreError>;
+
+    async fn get(&self, user: &UserId, id: &TaskId) -> Result<Found<Task>, StoreError>;
+
+    /// Newest first.
+    async fn list(&self, user: &UserId, filter: ListFilter) -> Result<Page, StoreError>;
+
+    /// The newest suppressed duplicates of a task, newest first.
+    async fn ledger(
+        &self,
+        user: &UserId,
+        id: &TaskId,
+    ) -> Result<Found<Vec<LedgerEntry>>, StoreError>;
+
+    /// What is counted for one user, or for all.
+    async fn stats(&self, user: Option<&UserId>) -> Result<Stats, StoreError>;
+
+    /// Counts the time from a whole request to its answer.
+    fn record_submit_latency(&self, user: &UserId, took: Duration);
+
+    /// The stored copy of a file that this user has uploaded.
+    async fn file(&self, user: &UserId, sha256: &Sha256Digest) -> Result<Option<File>, StoreError>;
+
+    /// Keeps an uploaded file that no task names yet. Returns what is now on record: an older
+    /// copy, when there was one.
+    async fn keep_file(&self, user: &UserId, file: File) -> Result<File, StoreError>;
+
+    /// Of these copies, those that no record names: their bytes may be deleted.
+    async fn unowned(&self, names: Vec<BlobName>) -> Result<Vec<BlobName>, StoreError>;
+
+    async fn create_api_key(&self, key: ApiKey) -> Result<(), StoreError>;
+    async fn api_key(&self, id: &str) -> Result<Option<ApiKey>, StoreError>;
+    async fn api_keys(&self) -> Result<Vec<ApiKey>, StoreError>;
+    /// Whether there was a key to revoke.
+    async fn revoke_api_key(&self, id: &str) -> Result<bool, StoreError>;
+
+    /// Wakes when a task changes. Register before looking, and poll anyway.
+    fn watch(&self, id: &TaskId) -> Watch {
+        self.signals().watch(id)
+    }
+
+    fn signals(&self) -> &Signals;
+
+    /// Whether the store can take a step now.
+    async fn ping(&self) -> Result<(), StoreError>;
+
+    /// What an acknowledgement means here.
+    fn durability(&self) -> Durability;
+
+    /// Ends all steps under way and lets go of the store.
+    async fn close(&self);
+}
+
+/// A submission on its way in.
+#[derive(Clone, Debug)]
+pub struct Admission {
+    /// The id of the task, if there will be one: also the nonce of this step.
+    pub task_id: TaskId,
+    pub user: UserId,
+    pub key: Option<IdempotencyKey>,
+    pub submission: Submission,
+    pub rule: FingerprintRule,
+    pub fingerprint: Fingerprint,
+    pub fields: FieldHashes,
+    pub request_id: String,
+    /// Bytes of files that the client did not have to send, or that need not be stored again, if this is a duplicate.
+    pub bytes_not_sent: u64,
+}
+
+impl Admission {
+    pub fn new(
+        user: UserId,
+        key: Option<IdempotencyKey>,
+        submission: Submission,
+        request_id: String,
+    ) -> Self {
+        let rule = submission.task_type.fingerprint_rule();
+        let fingerprint = submission.fingerprint(&user, &rule);
+        let fields = submission.field_hashes(&user, &rule);
+        Admission {
+            task_id: TaskId::random(&user),
+            user,
+            key,
+            submission,
+            rule,
+            fingerprint,
+            fields,
+            request_id,
+            bytes_not_sent: 0,
+        }
+    }
+
+    /// Whether this is the submission that a key was recorded with: compared under the recorded rule.
+    pub fn repeats(&self, fingerprint: &Fingerprint, rule: &FingerprintRule) -> bool {
+        if *rule == self.rule {
+            *fingerprint == self.fingerprint
+        } else {
+            *fingerprint == self.submission.fingerprint(&self.user, rule)
+        }
+    }
+
+    /// The names of the fields that are not as recorded.
+    pub fn differing(&self, fields: &FieldHashes, rule: &FingerprintRule) -> Vec<String> {
+        if *rule == self.rule {
+            fields.differing(&self.fields)
+        } else {
+            fields.differing(&self.submission.field_hashes(&self.user, rule))
+        }
+    }
+}
+
+/// What became of a submission.
+#[derive(Clone, Debug)]
+pub enum Admitted {
+    New(AdmissionAnswer),
+    Duplicate {
+        answer: AdmissionAnswer,
+        matched_by: MatchedBy,
+    },
+    /// The key names another submission; the fields that differ.
+    KeyReused {
+        differs: Vec<String>,
+    },
+    /// The key names a task that was forgotten.
+    KeyForgotten,
+    /// The submission asked to be refused if it is a duplicate of this task.
+    Rejected(Box<Task>),
+    /// The user never uploaded this file.
+    FileUnknown(Sha256Digest),
+    QueueFull,
+}
+
+#[derive(Clone, Debug)]
+pub struct AdmissionAnswer {
+    pub task: Box<Task>,
+    /// Until when the submission's key is kept; none while the task is unfinished or without a key.
+    pub key_expires_at: Option<Timestamp>,
+    /// JSON pointers to members of a duplicate that could not be applied to the existing task.
+    pub ignored: Vec<&'static str>,
+    /// Uploaded copies that were not taken, since an older one is on record.
+    pub disowned: Vec<BlobName>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MatchedBy {
+    IdempotencyKey,
+    Fingerprint,
+}
+
+#[derive(Clone, Debug)]
+pub enum Checked {
+    New,
+    Duplicate {
+        task: Box<Task>,
+        matched_by: MatchedBy,
+        expires_at: Option<Timestamp>,
+    },
+    KeyReused {
+        differs: Vec<String>,
+    },
+    KeyForgotten,
+    FileUnknown(Sha256Digest),
+}
+
+#[derive(Clone, Debug)]
+pub struct LeaseRequest {
+    pub types: Vec<String>,
+    pub max: usize,
+    pub worker: String,
+    /// How long each lease lasts without renewal, by type.
+    pub lease: std::collections::HashMap<String, Duration>,
+}
+
+/// The right to run one attempt.
+#[derive(Clone, Debug)]
+pub struct Lease {
+    pub task: Task,
+    pub token: FencingToken,
+    pub expires_at: Timestamp,
+    /// The key that the task was first submitted with.
+    pub idempotency_key: Option<String>,
+}
+
+/// A lease as its holder names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    pub user: UserId,
+    pub task: TaskId,
+    pub token: FencingToken,
+    /// How long the lease lasts from its next renewal.
+    pub lease: Duration,
+}
+
+/// The answer to the holder of a lease: stale tokens change nothing.
+#[derive(Clone, Debug)]
+pub enum Fenced<T> {
+    Recorded(T),
+    Lost,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Extension {
+    pub expires_at: Timestamp,
+    /// The attempt should stop: its result will be refused.
+    pub cancel_requested: bool,
+}
+
+/// What a runner gave, kept in the record or, when large, in blob storage.
+#[derive(Clone, Debug)]
+pub enum TaskResult {
+    Inline(Box<RawValue>),
+    Blob { name: BlobName, size: u64 },
+}
+
+#[derive(Clone, Debug)]
+pub enum Cancelled {
+    /// Cancelled now; `stopping` while its attempt has not confirmed yet.
+    Done {
+        task: Box<Task>,
+        stopping: bool,
+    },
+    /// It had ended before.
+    Ended(Box<Task>),
+    Unknown(Missing),
+}
+
+#[derive(Clone, Debug)]
+pub enum Redriven {
+    /// Queued again, or unfinished already.
+    Done(Box<Task>),
+    /// Another task answers for its fingerprint.
+    Blocked(TaskId),
+    /// Only failed and cancelled tasks run again.
+    Succeeded(Box<Task>),
+    Unknown(Missing),
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct RedriveFilter {
+    pub task_type: Option<String>,
+    /// Name, and value unless any will do.
+    pub tag: Option<(String, Option<String>)>,
+    /// Tasks that ended before this.
+    pub before: Option<Timestamp>,
+    pub limit: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Forgotten {
+    Done,
+    Unfinished,
+    Unknown(Missing),
+}
+
+/// Why a task is not there. A foreign task is missing exactly as one that never was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    Unknown,
+    /// There was one: it was forgotten, or its retention is over.
+    Forgotten,
+}
+
+#[derive(Clone, Debug)]
+pub enum Found<T> {
+    Here(T),
+    Missing(Missing),
+}
+
+/// What a rescue did, and when there will be more.
+#[derive(Clone, Debug, Default)]
+pub struct Rescued {
+    pub queued: u64,
+    pub leases_expired: u64,
+    pub expired: u64,
+    /// Copies that no record names any more: their bytes may be deleted.
+    pub disowned: Vec<BlobName>,
+    /// The next time at which something will be due.
+    pub next_due_at: Option<Timestamp>,
+    /// Whether more is due already.
+    pub more: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct ListFilter {
+    pub state: Option<State>,
+    pub task_type: Option<String>,
+    /// Name, and value unless any will do.
+    pub tag: Option<(String, Option<String>)>,
+    pub key: Option<IdempotencyKey>,
+    pub fingerprint: Option<Fingerprint>,
+    pub limit: usize,
+    /// From the page before.
+    pub cursor: Option<Cursor>,
+}
+
+/// A place in a list, opaque to clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cursor(pub u64);
+
+#[derive(Clone, Debug)]
+pub struct Page {
+    pub tasks: Vec<Task>,
+    /// None on the last page. A page may be short, or empty, and still have a next one.
+    pub next: Option<Cursor>,
+}
+
+/// One suppressed duplicate.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct LedgerEntry {
+    pub at: Timestamp,
+    pub matched_by: MatchedBy,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    pub request_id: String,
+    /// File bytes that were not sent or not stored again.
+    pub bytes_saved: u64,
+    /// How long the attempt took that need not run again; 0 while it is unfinished.
+    pub seconds_saved: f64,
+}
+
+impl LedgerEntry {
+    /// The newest entries of a task that are kept; older ones live on in its count.
+    pub const KEPT_MAX: usize = 100;
+}
+
+/// An API key as it is kept: the secret itself is not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiKey {
+    pub id: String,
+    /// SHA-256 of the secret.
+    pub secret_hash: Sha256Digest,
+    pub user: UserId,
+    pub scopes: Scopes,
+    pub created_at: Timestamp,
+    pub expires_at: Option<Timestamp>,
+    pub revoked_at: Option<Timestamp>,
+}
+
+/// What an acknowledgement survives, weakest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Durability {
+    /// Nothing beyond the process or server that holds it.
+    Memory,
+    /// Power loss of one machine.
+    Fsync,
+}
+
+impl Durability {
+    pub fn name(self) -> &'static str {
+        match self {
+            Durability::Memory => "memory",
+            Durability::Fsync => "fsync",
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// The step was not executed, or its outcome is unknown: repeat it to learn the truth.
+    #[error("the store is unavailable: {0}")]
+    Unavailable(String),
+    /// The step was not executed: there is no room.
+    #[error("the store is full")]
+    Full,
+}
