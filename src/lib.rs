@@ -2,5 +2,7 @@
 
 pub mod blobs;
 pub mod domain;
+pub mod http;
+pub mod limits;
 pub mod runner;
 pub mod store;

@@ -1,0 +1,4 @@
+//! The only place that knows HTTP.
+
+pub mod code;
+pub mod problem;
