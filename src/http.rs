@@ -1,4 +1,6 @@
 //! The only place that knows HTTP.
 
+pub mod api;
+pub mod caller;
 pub mod code;
 pub mod problem;

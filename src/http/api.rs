@@ -1,0 +1,78 @@
+//! What every handler works with.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use url::Url;
+
+use crate::blobs::Blobs;
+use crate::domain::task_type::TaskTypes;
+use crate::limits::Limits;
+use crate::store::Store;
+
+/// Cheap to clone: the state of the router.
+#[derive(Clone)]
+pub struct Api(Arc<Parts>);
+
+pub struct Parts {
+    pub store: Arc<dyn Store>,
+    pub blobs: Arc<dyn Blobs>,
+    pub types: Arc<TaskTypes>,
+    pub limits: Limits,
+    pub edge: Edge,
+    /// Requests that wait for a task's end.
+    pub waiting: Semaphore,
+    /// Work that must finish although its client has gone away; the shutdown waits for it.
+    pub unfinished: TaskTracker,
+    /// Fires when the replica begins to drain: readyz turns 503, waiting requests answer.
+    pub draining: CancellationToken,
+}
+
+/// How the service is seen from outside.
+#[derive(Clone, Debug)]
+pub struct Edge {
+    pub auth: AuthMode,
+    /// Exact origins that browsers may call from.
+    pub cors_origins: Vec<String>,
+    /// Before every path: empty, or `/prefix` without a slash at its end.
+    pub base_path: String,
+    /// For absolute links; they are relative to the host without it.
+    pub public_url: Option<Url>,
+    /// Networks that may set `Forwarded` and `X-Forwarded-*`.
+    pub trusted_proxies: Vec<IpNet>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuthMode {
+    /// Everyone may do everything, as the user that `X-User-Id` names.
+    Off,
+    /// API keys, kept in the store.
+    Keys,
+}
+
+impl Api {
+    pub fn new(parts: Parts) -> Self {
+        Api(Arc::new(parts))
+    }
+
+    /// A link to a path of this service, such as `/v1/tasks/…`.
+    pub fn link(&self, path: &str) -> String {
+        let base = self.edge.base_path.as_str();
+        match &self.edge.public_url {
+            Some(url) => format!("{}{path}", url.as_str().trim_end_matches('/')),
+            None => format!("{base}{path}"),
+        }
+    }
+}
+
+impl Deref for Api {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
