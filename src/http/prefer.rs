@@ -94,10 +94,21 @@ mod tests {
     fn waits_are_read_in_every_spelling_and_capped() {
         assert_eq!(of(&["wait=5"]).wait_seconds, Some(5));
         assert_eq!(of(&["Wait = \"5\"; x=y"]).wait_seconds, Some(5));
-        assert_eq!(of(&["handling=lenient", "foo; a=\"b,wait=3\", wait=7"]).wait_seconds, Some(7));
+        assert_eq!(
+            of(&["handling=lenient", "foo; a=\"b,wait=3\", wait=7"]).wait_seconds,
+            Some(7)
+        );
         assert_eq!(of(&["wait=50000000000000000000000"]).wait_seconds, Some(50));
         assert_eq!(of(&["wait=3, wait=9"]).wait_seconds, Some(3));
-        for ignored in ["", "wait", "wait=", "wait=-1", "wait=1.5", "waiting=4", "wait=+4"] {
+        for ignored in [
+            "",
+            "wait",
+            "wait=",
+            "wait=-1",
+            "wait=1.5",
+            "waiting=4",
+            "wait=+4",
+        ] {
             assert_eq!(of(&[ignored]), Prefer::default(), "{ignored}");
         }
     }

@@ -43,10 +43,7 @@ mod tests {
 
     #[test]
     fn separators_within_quotes_do_not_count() {
-        assert_eq!(
-            split(r#"a, "b,\",c" ,d"#, ','),
-            ["a", r#""b,\",c""#, "d"]
-        );
+        assert_eq!(split(r#"a, "b,\",c" ,d"#, ','), ["a", r#""b,\",c""#, "d"]);
         assert_eq!(split("", ','), [""]);
         assert_eq!(unquote(r#""b\"\\c""#), r#"b"\c"#);
         assert_eq!(unquote("token"), "token");
