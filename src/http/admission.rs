@@ -66,7 +66,7 @@ impl Arrival {
             }
             admitted => admitted,
         };
-        self.clean_up(&admitted).await;
+        clean_up(&self.api, &self.published, &admitted).await;
         Ok(admitted?)
     }
 
@@ -89,24 +89,24 @@ impl Arrival {
         }
         Ok(())
     }
+}
 
-    /// Deletes the copies that no record names.
-    async fn clean_up(&self, admitted: &Result<Admitted, StoreError>) {
-        match admitted {
-            Ok(Admitted::New(answer) | Admitted::Duplicate { answer, .. }) => {
-                delete(&self.api, &answer.disowned).await;
-            }
-            Ok(
-                Admitted::KeyReused { .. }
-                | Admitted::KeyForgotten
-                | Admitted::Rejected(_)
-                | Admitted::FileUnknown(_)
-                | Admitted::QueueFull,
-            )
-            | Err(StoreError::Full) => delete(&self.api, &self.published).await,
-            // The submission may have been recorded: the sweep for orphans knows more, later.
-            Err(StoreError::Unavailable(_)) => {}
+/// Deletes the copies that no record names.
+async fn clean_up(api: &Api, published: &[BlobName], admitted: &Result<Admitted, StoreError>) {
+    match admitted {
+        Ok(Admitted::New(answer) | Admitted::Duplicate { answer, .. }) => {
+            delete(api, &answer.disowned).await;
         }
+        Ok(
+            Admitted::KeyReused { .. }
+            | Admitted::KeyForgotten
+            | Admitted::Rejected(_)
+            | Admitted::FileUnknown(_)
+            | Admitted::QueueFull,
+        )
+        | Err(StoreError::Full) => delete(api, published).await,
+        // The submission may have been recorded: the sweep for orphans knows more, later.
+        Err(StoreError::Unavailable(_)) => {}
     }
 }
 

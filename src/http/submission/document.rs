@@ -7,7 +7,8 @@ use utoipa::ToSchema;
 
 /// What is to be done.
 #[derive(Serialize, ToSchema)]
-#[schema(as = Submission, additional_properties = false)]
+#[serde(deny_unknown_fields)]
+#[schema(as = Submission)]
 pub struct SubmissionDocument {
     /// A task type: `GET /v1/task-types` lists them.
     #[serde(rename = "type")]
@@ -41,7 +42,8 @@ pub struct SubmissionDocument {
 
 /// How duplicates of this submission are told and answered. Default: as the type says.
 #[derive(Serialize, ToSchema)]
-#[schema(as = DedupRequest, additional_properties = false)]
+#[serde(deny_unknown_fields)]
+#[schema(as = DedupRequest)]
 pub struct DedupDocument {
     #[schema(nullable = false)]
     mode: Option<DedupModeDocument>,
@@ -62,7 +64,8 @@ pub enum DedupModeDocument {
 }
 
 #[derive(Serialize, ToSchema)]
-#[schema(as = FileReference, additional_properties = false)]
+#[serde(deny_unknown_fields)]
+#[schema(as = FileReference)]
 pub struct FileReferenceDocument {
     #[schema(pattern = "^[0-9A-Fa-f]{64}$")]
     sha256: String,

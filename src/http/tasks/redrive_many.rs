@@ -28,7 +28,8 @@ const LIMIT_MAX: u64 = 10_000;
 
 /// Which failed tasks to run again, oldest first.
 #[derive(Serialize, ToSchema)]
-#[schema(as = RedriveFilter, additional_properties = false)]
+#[serde(deny_unknown_fields)]
+#[schema(as = RedriveFilter)]
 pub struct FilterDocument {
     #[serde(rename = "type")]
     #[schema(nullable = false)]
