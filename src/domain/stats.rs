@@ -78,6 +78,82 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// The counters by name, in the order of [`Tally::to_array`].
+    pub const NAMES: [&str; 15] = [
+        "accepted",
+        "duplicates_by_key",
+        "duplicates_by_fingerprint",
+        "cache_hits",
+        "key_reused",
+        "attempts",
+        "retries",
+        "retry_successes",
+        "failures",
+        "leases_lost",
+        "writes_fenced",
+        "saved_executions",
+        "saved_ms",
+        "saved_bytes_not_sent",
+        "saved_bytes_not_stored",
+    ];
+
+    pub fn to_array(&self) -> [u64; 15] {
+        [
+            self.accepted,
+            self.duplicates_by_key,
+            self.duplicates_by_fingerprint,
+            self.cache_hits,
+            self.key_reused,
+            self.attempts,
+            self.retries,
+            self.retry_successes,
+            self.failures,
+            self.leases_lost,
+            self.writes_fenced,
+            self.saved_executions,
+            self.saved_ms,
+            self.saved_bytes_not_sent,
+            self.saved_bytes_not_stored,
+        ]
+    }
+
+    pub fn from_array(counts: [u64; 15]) -> Self {
+        let [
+            accepted,
+            duplicates_by_key,
+            duplicates_by_fingerprint,
+            cache_hits,
+            key_reused,
+            attempts,
+            retries,
+            retry_successes,
+            failures,
+            leases_lost,
+            writes_fenced,
+            saved_executions,
+            saved_ms,
+            saved_bytes_not_sent,
+            saved_bytes_not_stored,
+        ] = counts;
+        Tally {
+            accepted,
+            duplicates_by_key,
+            duplicates_by_fingerprint,
+            cache_hits,
+            key_reused,
+            attempts,
+            retries,
+            retry_successes,
+            failures,
+            leases_lost,
+            writes_fenced,
+            saved_executions,
+            saved_ms,
+            saved_bytes_not_sent,
+            saved_bytes_not_stored,
+        }
+    }
+
     /// Submissions that made no task, as a share of all that were admitted.
     pub fn dedup_rate(&self) -> f64 {
         let duplicates = self.duplicates_by_key + self.duplicates_by_fingerprint;
