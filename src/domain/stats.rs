@@ -160,9 +160,9 @@ impl Tally {
         ratio(duplicates, duplicates + self.accepted)
     }
 
-    /// Of the tasks that needed more than one attempt and ended, those that succeeded.
+    /// Of the attempts after a first one, the share that succeeded.
     pub fn retry_success_rate(&self) -> f64 {
-        ratio(self.retry_successes, self.retries.max(self.retry_successes))
+        ratio(self.retry_successes, self.retries)
     }
 }
 
