@@ -1,4 +1,4 @@
-//! The wall clock, for what is told to clients only: the store decides by its own.
+//! The wall clock, for the little that the store does not judge: when API keys are made and expire.
 
 use crate::domain::timestamp::Timestamp;
 

@@ -4,6 +4,7 @@ use axum::extract::{Path, RawQuery, State};
 use axum::http::StatusCode;
 
 use super::{missing, task_id};
+use crate::http::admission::delete;
 use crate::http::api::Api;
 use crate::http::caller::Caller;
 use crate::http::code::Code;
@@ -35,7 +36,10 @@ pub async fn forget_task(
 ) -> Result<StatusCode, Problem> {
     query::expect_none(query.as_deref())?;
     match api.store.forget(&caller.0.user, &task_id(&id)?).await? {
-        Forgotten::Done => Ok(StatusCode::NO_CONTENT),
+        Forgotten::Done { disowned } => {
+            delete(&api, disowned.as_slice()).await;
+            Ok(StatusCode::NO_CONTENT)
+        }
         Forgotten::Unfinished => Err(Problem::new(
             Code::TaskUnfinished,
             "Only an ended task can be forgotten.",
