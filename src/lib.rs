@@ -6,3 +6,4 @@ pub mod http;
 pub mod limits;
 pub mod runner;
 pub mod store;
+pub mod worker_gauge;
