@@ -1,6 +1,8 @@
 //! JustOnce: submit a task or a file as often as you like; it runs just once.
 
+pub mod api_key;
 pub mod blobs;
+pub mod config;
 pub mod domain;
 pub mod http;
 pub mod limits;
