@@ -6,5 +6,8 @@ pub mod config;
 pub mod domain;
 pub mod http;
 pub mod limits;
+pub mod pool_gauge;
 pub mod runner;
+pub mod runners;
 pub mod store;
+pub mod worker;
