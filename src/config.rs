@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use crate::domain::task_type::TaskTypes;
 use crate::http::api::Edge;
+use crate::http::api_key::PresentedKey;
 use crate::limits::Limits;
 use crate::store::Durability;
 use defaults::Defaults;
@@ -181,11 +182,9 @@ fn bootstrap_key(layers: &Layers) -> Result<Option<String>, ConfigError> {
         return Ok(None);
     };
     let text = given.text.trim();
-    match crate::api_key::parse(text) {
+    match PresentedKey::parse(text) {
         Some(_) => Ok(Some(text.to_owned())),
-        None => Err(given.refuse(
-            "a key is jo_ID_SECRET: an id of 1 to 32 and a secret of 16 to 128 letters and digits",
-        )),
+        None => Err(given.refuse("a key has 8 to 256 visible ASCII characters")),
     }
 }
 

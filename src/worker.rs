@@ -19,9 +19,9 @@ use std::sync::Arc;
 use crate::blobs::Blobs;
 use crate::domain::task_type::TaskTypes;
 use crate::limits::Limits;
-use crate::pool_gauge::PoolGauge;
 use crate::runners::Runners;
 use crate::store::Store;
+use crate::worker_gauge::WorkerGauge;
 
 /// What attempts work with. Cheap to clone.
 #[derive(Clone)]
@@ -33,7 +33,8 @@ pub struct Tools {
     pub types: Arc<TaskTypes>,
     pub runners: Runners,
     pub limits: Limits,
-    pub gauge: PoolGauge,
+    /// Its capacity is the bound for work that uses the processor.
+    pub gauge: WorkerGauge,
     /// The name that leases are taken under.
     pub worker: String,
 }

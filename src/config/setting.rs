@@ -55,7 +55,7 @@ pub const SETTINGS: &[Setting] = &[
     row("trusted_proxies",     "JUSTONCE_TRUSTED_PROXIES",     "NETWORKS", "Networks that may set Forwarded and X-Forwarded-For, comma-separated"),
     row("drain_delay_seconds", "JUSTONCE_DRAIN_DELAY_SECONDS", "SECONDS",  "On SIGTERM: time unready but still serving [default: 5]"),
     row("drain_grace_seconds", "JUSTONCE_DRAIN_GRACE_SECONDS", "SECONDS",  "Then: time for requests and attempts that run [default: 30]"),
-    row("bootstrap_key",       "JUSTONCE_BOOTSTRAP_KEY",       "KEY",      "The first admin API key, jo_ID_SECRET; better given by its variable"),
+    row("bootstrap_key",       "JUSTONCE_BOOTSTRAP_KEY",       "KEY",      "The first admin API key; better given by its variable"),
     row("durability",          "JUSTONCE_DURABILITY",          "LEVEL",    "What acknowledgements must survive at least: memory or fsync [default: memory]"),
     row("deduplication_ttl",   "DEDUPLICATION_TTL",            "SECONDS",  "How long a succeeded task answers for its content [default: 3600]"),
     row("max_retry_count",     "MAX_RETRY_COUNT",              "NUMBER",   "Retries after the first attempt [default: 3]"),

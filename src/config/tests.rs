@@ -299,10 +299,10 @@ fn the_edge_is_brought_into_one_form() {
 
 #[test]
 fn a_bad_bootstrap_key_is_not_shown() {
-    let refused = refusal("", &[("JUSTONCE_BOOTSTRAP_KEY", "hunter2")]);
+    let refused = refusal("", &[("JUSTONCE_BOOTSTRAP_KEY", "hunter")]);
     assert!(
-        refused.starts_with("JUSTONCE_BOOTSTRAP_KEY: a key is jo_"),
+        refused.starts_with("JUSTONCE_BOOTSTRAP_KEY: a key has 8"),
         "{refused}"
     );
-    assert!(!refused.contains("hunter2"));
+    assert!(!refused.contains("hunter"));
 }

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 
 use super::Workshop;
-use crate::pool_gauge::PoolGauge;
 use crate::runner::Load;
 
 /// Types that share one bound. Those of a lane are leased in one call.
@@ -32,7 +31,8 @@ pub struct Ask {
 pub struct Lanes {
     lanes: Vec<Lane>,
     of_type: HashMap<String, usize>,
-    gauge: PoolGauge,
+    /// Attempts at a time that use the processor.
+    workers: usize,
     /// The lane that is asked first, in turn: lanes of one load share its bound.
     first: usize,
 }
@@ -46,7 +46,7 @@ impl Lanes {
         let mut lanes = Lanes {
             lanes: Vec::new(),
             of_type: HashMap::new(),
-            gauge: shop.gauge.clone(),
+            workers: shop.gauge.capacity(),
             first: 0,
         };
         for made in shop.types.iter() {
@@ -80,10 +80,6 @@ impl Lanes {
         self.of_type.get(name).copied()
     }
 
-    pub fn load(&self, lane: usize) -> Load {
-        self.lanes[lane].load
-    }
-
     /// There may be work for every lane.
     pub fn all_promising(&mut self) {
         for lane in &mut self.lanes {
@@ -93,8 +89,8 @@ impl Lanes {
 
     /// What to lease now. No two asks share a slot.
     pub fn asks(&mut self) -> Vec<Ask> {
-        let mut processor = self.gauge.capacity(Load::Processor);
-        let mut waiting = self.gauge.capacity(Load::Waiting);
+        let mut processor = self.workers;
+        let mut waiting = Load::WAITING_MAX;
         for lane in &self.lanes {
             match lane.load {
                 Load::Processor => processor = processor.saturating_sub(lane.running),
@@ -147,7 +143,7 @@ mod tests {
         let mut lanes = Lanes {
             lanes: Vec::new(),
             of_type: HashMap::new(),
-            gauge: PoolGauge::new(workers),
+            workers,
             first: 0,
         };
         for (name, load, concurrency) in types {

@@ -145,7 +145,7 @@ impl Pool {
             leased_at: asked_at,
             hand_back: self.end.hand_back.clone(),
         };
-        let busy = self.shop.gauge.enter(self.lanes.load(lane));
+        let busy = self.shop.gauge.begin();
         self.lanes.began(lane);
         self.running.spawn(async move {
             execution.run().await;

@@ -26,8 +26,12 @@ pub enum Launcher {
 
 impl Launcher {
     /// The binary that runs now, also after its file was replaced by a newer one.
-    pub fn this_binary() -> Self {
-        Launcher::Ourselves(PathBuf::from("/proc/self/exe"))
+    pub fn this_binary() -> std::io::Result<Self> {
+        let running = PathBuf::from("/proc/self/exe");
+        match running.exists() {
+            true => Ok(Launcher::Ourselves(running)),
+            false => std::env::current_exe().map(Launcher::Ourselves),
+        }
     }
 
     /// The command that runs `words`: a program and its arguments.
