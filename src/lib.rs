@@ -1,6 +1,8 @@
 //! JustOnce: submit a task or a file as often as you like; it runs just once.
 
+pub mod app;
 pub mod blobs;
+pub mod cli;
 pub mod config;
 pub mod domain;
 pub mod http;

@@ -24,7 +24,7 @@ pub fn command() -> Command {
 
 /// The settings on the command line, and the environment.
 pub fn sources(matches: &ArgMatches) -> Sources {
-    let given = |key: &'static str, flag: String| {
+    let given = |key: &'static str, flag: &str| {
         // Commands that only talk to the service know a few of the settings.
         let text = matches.try_get_one::<String>(key).ok()??.clone();
         let origin = format!("--{flag}");
@@ -32,7 +32,7 @@ pub fn sources(matches: &ArgMatches) -> Sources {
     };
     let flags = SETTINGS
         .iter()
-        .filter_map(|setting| given(setting.key, setting.flag()));
+        .filter_map(|setting| given(setting.key, setting.flag));
     Sources {
         command_line: flags.collect::<Layer>(),
         environment: std::env::vars_os().collect(),
@@ -54,7 +54,7 @@ fn settings() -> Vec<Arg> {
         .help("Task types, limits and settings (JUSTONCE_CONFIG) [default: justonce.toml, if it is there]");
     let flags = SETTINGS.iter().map(|setting| {
         let flag = Arg::new(setting.key)
-            .long(setting.flag())
+            .long(setting.flag)
             .value_name(setting.value)
             .help(format!("{} ({})", setting.help, setting.variable));
         match setting.value {
@@ -66,16 +66,17 @@ fn settings() -> Vec<Arg> {
 }
 
 fn keys() -> Command {
-    let user = Arg::new("user").long("user").value_name("USER").required(true);
+    let user = Arg::new("user")
+        .long("user")
+        .value_name("USER")
+        .required(true);
     let scopes = Arg::new("scopes")
         .long("scopes")
         .value_name("SCOPES")
         .value_delimiter(',')
         .action(ArgAction::Append)
         .default_value("submit,read,cancel");
-    let expires_at = Arg::new("expires_at")
-        .long("expires-at")
-        .value_name("TIME");
+    let expires_at = Arg::new("expires_at").long("expires-at").value_name("TIME");
     Command::new("keys")
         .about("Make, list and revoke API keys, at a service that runs")
         .subcommand_required(true)
@@ -86,14 +87,21 @@ fn keys() -> Command {
             Command::new("create")
                 .about("Make an API key; its secret is shown once")
                 .arg(user.help("Whom the key stands for"))
-                .arg(scopes.help("Of submit, read, cancel, lease, metrics, act-as, admin; comma-separated"))
-                .arg(expires_at.help("When it ends, such as 2030-01-01T00:00:00Z [default: never]")),
+                .arg(scopes.help(
+                    "Of submit, read, cancel, lease, metrics, act-as, admin; comma-separated",
+                ))
+                .arg(
+                    expires_at.help("When it ends, such as 2030-01-01T00:00:00Z [default: never]"),
+                ),
         )
         .subcommand(Command::new("list").about("List the API keys, without their secrets"))
         .subcommand(
-            Command::new("revoke")
-                .about("Revoke an API key")
-                .arg(Arg::new("id").value_name("ID").required(true).help("The id of the key")),
+            Command::new("revoke").about("Revoke an API key").arg(
+                Arg::new("id")
+                    .value_name("ID")
+                    .required(true)
+                    .help("The id of the key"),
+            ),
         )
 }
 
@@ -148,7 +156,10 @@ mod tests {
 
     #[test]
     fn every_setting_has_a_flag_with_and_without_serve() {
-        for words in [&["justonce", "--workers", "3"][..], &["justonce", "serve", "--workers=3"]] {
+        for words in [
+            &["justonce", "--workers", "3"][..],
+            &["justonce", "serve", "--workers=3"],
+        ] {
             let matches = command().try_get_matches_from(words).unwrap();
             let matches = matches.subcommand().map_or(&matches, |(_, below)| below);
             let sources = sources(matches);

@@ -9,7 +9,9 @@ use super::client::{Client, block_on};
 
 pub fn run(matches: &ArgMatches) -> Result<(), CliError> {
     let Some((name, matches)) = matches.subcommand() else {
-        return Err(CliError::Failed("which one: create, list or revoke?".into()));
+        return Err(CliError::Failed(
+            "which one: create, list or revoke?".into(),
+        ));
     };
     let client = Client::new(matches)?;
     match name {
