@@ -22,6 +22,7 @@ use crate::config::{Drain, Settings};
 use crate::http::api::{Api, Parts};
 use crate::runners::command::launcher::Launcher;
 use crate::runners::{self, Surroundings};
+use crate::sandbox::Sandbox;
 use crate::store::Store;
 use crate::worker::pool::{End, Pool};
 use crate::worker::{Tools, Workshop, rescuer, sweeper};
@@ -61,6 +62,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
 
     let draining = CancellationToken::new();
     let unfinished = TaskTracker::new();
+    let sandbox = wiring::sandbox(&settings)?;
     let gauge = WorkerGauge::new(settings.workers);
     let api = Api::new(Parts {
         store: store.clone(),
@@ -72,9 +74,9 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         unfinished: unfinished.clone(),
         draining: draining.clone(),
         workers: gauge.clone(),
-        sandbox: Vec::new(),
+        sandbox: wiring::sandbox_layers(&sandbox).await,
     });
-    let work = Work::start(&settings, store.clone(), blobs, gauge)?;
+    let work = Work::start(&settings, store.clone(), blobs, gauge, sandbox)?;
     let stop_http = CancellationToken::new();
     let http = tokio::spawn(wiring::serve_http(
         listener,
@@ -137,10 +139,12 @@ impl Work {
         store: Arc<dyn Store>,
         blobs: Arc<dyn Blobs>,
         gauge: WorkerGauge,
+        sandbox: Sandbox,
     ) -> anyhow::Result<Work> {
         let surroundings = Surroundings {
             folder: settings.folder.clone(),
             launcher: Launcher::this_binary().context("cannot find this program's file")?,
+            sandbox,
             limits: settings.limits.clone(),
         };
         let stop_upkeep = CancellationToken::new();

@@ -13,6 +13,7 @@ use crate::app;
 use crate::config::Settings;
 use crate::config::error::ConfigError;
 use crate::runners::command::launcher;
+use crate::sandbox::child;
 
 /// What was asked for cannot be: a wrong argument or setting.
 const EXIT_USAGE: u8 = 2;
@@ -33,6 +34,7 @@ pub fn main() -> ExitCode {
         Some(("healthcheck", matches)) => ended(healthcheck::run(matches)),
         Some(("openapi", _)) => openapi(),
         Some(("launch", matches)) => launch(matches),
+        Some(("sandbox", matches)) => sandbox(matches),
         Some((name, _)) => unreachable(name),
     }
 }
@@ -75,6 +77,14 @@ fn launch(matches: &ArgMatches) -> ExitCode {
             launcher::launch(service, &program, &words.collect::<Vec<_>>())
         }
         _ => ExitCode::from(EXIT_USAGE),
+    }
+}
+
+/// No runtime and no other thread may exist yet: the limits hold for this thread and those it starts.
+fn sandbox(matches: &ArgMatches) -> ExitCode {
+    match matches.get_one::<String>("kind") {
+        Some(kind) => child::main(kind),
+        None => ExitCode::from(EXIT_USAGE),
     }
 }
 

@@ -20,7 +20,7 @@
 //!
 //!  ADAPTERS, named only by app:
 //!    store/embedded (SQLite)    blobs/local (files)
-//!    runners: echo · sandboxed (parsers in a child process) · command
+//!    runners: echo · sandboxed → sandbox → parsers (in a child process) · command
 //! ```
 //!
 //! There is no service layer. The verbs of the [`store::Store`] port are the use cases, and each is one
@@ -68,8 +68,10 @@ pub mod config;
 pub mod domain;
 pub mod http;
 pub mod limits;
+pub mod parsers;
 pub mod runner;
 pub mod runners;
+pub mod sandbox;
 pub mod store;
 pub mod worker;
 pub mod worker_gauge;

@@ -2,6 +2,7 @@
 
 pub mod command;
 pub mod echo;
+pub mod sandboxed;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -10,9 +11,11 @@ use std::sync::Arc;
 use crate::domain::task_type::{RunnerSpec, TaskTypes};
 use crate::limits::Limits;
 use crate::runner::Runner;
+use crate::sandbox::{Kind, Sandbox};
 use command::CommandRunner;
 use command::launcher::Launcher;
 use echo::Echo;
+use sandboxed::SandboxedRunner;
 
 /// What runs each task type, by its name.
 pub type Runners = HashMap<String, Arc<dyn Runner>>;
@@ -23,6 +26,7 @@ pub struct Surroundings {
     /// Where the operator's programs run.
     pub folder: PathBuf,
     pub launcher: Launcher,
+    pub sandbox: Sandbox,
     pub limits: Limits,
 }
 
@@ -32,7 +36,13 @@ pub fn for_types(types: &TaskTypes, surroundings: &Surroundings) -> Runners {
         match spec {
             RunnerSpec::Builtin(name) if name == "echo" => Some(Arc::new(Echo)),
             RunnerSpec::Builtin(_) => None,
-            RunnerSpec::Sandboxed(_) => None,
+            RunnerSpec::Sandboxed(name) => {
+                let kind = Kind::from_name(name)?;
+                Some(Arc::new(SandboxedRunner::new(
+                    kind,
+                    surroundings.sandbox.clone(),
+                )))
+            }
             RunnerSpec::Command(words) => {
                 Some(Arc::new(CommandRunner::new(words.clone(), surroundings)))
             }

@@ -14,6 +14,7 @@ use crate::config::Settings;
 use crate::http;
 use crate::http::api::Api;
 use crate::http::listener::{self, Shutdown};
+use crate::sandbox::{self, Sandbox};
 use crate::store::embedded::{EmbeddedStore, Location};
 use crate::store::{Durability, Store};
 
@@ -32,6 +33,31 @@ pub fn open_store(folder: Option<&Path>, settings: &Settings) -> anyhow::Result<
     });
     let store = EmbeddedStore::open(&location, settings.limits.queue_tasks_max)?;
     Ok(Arc::new(store))
+}
+
+/// Parsers may give as much as a result may have.
+pub fn sandbox(settings: &Settings) -> anyhow::Result<Sandbox> {
+    let program = std::env::current_exe().context("cannot find this program's file")?;
+    let limits = sandbox::Limits {
+        output_bytes: settings.limits.result_bytes_max,
+        ..sandbox::Limits::default()
+    };
+    Ok(Sandbox::new(program, limits))
+}
+
+/// The names of the layers that protect this machine from parsers, as health shows them.
+pub async fn sandbox_layers(sandbox: &Sandbox) -> Vec<String> {
+    match sandbox.layers().await {
+        Ok(layers) => layers
+            .active
+            .iter()
+            .map(|layer| layer.name().to_owned())
+            .collect(),
+        Err(error) => {
+            tracing::warn!(%error, "the sandbox cannot be tried");
+            Vec::new()
+        }
+    }
 }
 
 /// Serves until `stop` fires and the requests under way have ended, or the grace is over.

@@ -20,6 +20,7 @@ pub fn command() -> Command {
         .subcommand(healthcheck())
         .subcommand(Command::new("openapi").about("Print the OpenAPI document of the HTTP API"))
         .subcommand(launch())
+        .subcommand(sandbox())
 }
 
 /// The settings on the command line, and the environment.
@@ -143,6 +144,12 @@ fn launch() -> Command {
         .last(true)
         .value_parser(value_parser!(OsString));
     Command::new("launch").hide(true).arg(service).arg(program)
+}
+
+fn sandbox() -> Command {
+    Command::new("sandbox")
+        .hide(true)
+        .arg(Arg::new("kind").required(true))
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ pub fn task_type(name: &str, defaults: &Defaults) -> Result<Option<TaskType>, Co
         "process_file" => (
             "Reads a table (CSV, TSV, JSON lines, a workbook) and describes its columns.",
             FilesRule::Required,
-            no_params(),
+            file_params(),
         ),
         "process_document" => (
             "Extracts the text of a document and cuts it into chunks.",
@@ -63,11 +63,28 @@ fn echo_params() -> Value {
     })
 }
 
-fn no_params() -> Value {
-    json!({"type": "object", "properties": {}, "additionalProperties": false})
+fn file_params() -> Value {
+    json!({
+        "type": "object",
+        "properties": {
+            "delimiter": {
+                "type": "string", "minLength": 1, "maxLength": 1,
+                "description": "Between the fields of a CSV file; found by looking when absent.",
+            },
+            "encoding": {
+                "type": "string",
+                "description": "The character encoding of a text file, by its WHATWG label; found by looking when absent.",
+            },
+            "header": {
+                "type": "boolean",
+                "description": "Whether the first row holds the columns' names; found by looking when absent.",
+            },
+        },
+        "additionalProperties": false,
+    })
 }
 
-/// That the overlap is smaller than a chunk is beyond JSON Schema: the runner refuses it.
+/// That the overlap is at most half a chunk is beyond JSON Schema: the runner refuses it.
 fn document_params() -> Value {
     json!({
         "type": "object",
@@ -78,7 +95,7 @@ fn document_params() -> Value {
             },
             "overlap_chars": {
                 "type": "integer", "minimum": 0, "maximum": 999_999, "default": 0,
-                "description": "Characters that a chunk repeats from the one before; fewer than a chunk has.",
+                "description": "Characters that a chunk repeats from the one before; at most half of what a chunk has.",
             },
             "document": {
                 "type": "string",
