@@ -39,7 +39,10 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    runtime.block_on(serve(settings))
+    let ended = runtime.block_on(serve(settings));
+    // What blocks a thread now is of no use to anyone.
+    runtime.shutdown_background();
+    ended
 }
 
 async fn serve(settings: Settings) -> anyhow::Result<()> {
@@ -54,7 +57,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
             settings.durability_min.name()
         );
     }
-    bootstrap::ensure_admin_key(&*store, &settings, folders.data()).await?;
+    let news = bootstrap::ensure_admin_key(&*store, &settings, folders.data()).await?;
     let listener = TcpListener::bind(settings.listen)
         .await
         .with_context(|| format!("cannot listen on {}", settings.listen))?;
@@ -85,6 +88,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         settings.drain.grace,
     ));
     greeting::print(address, &settings);
+    greeting::say(news.as_deref().unwrap_or_default());
 
     let signal = signals.next().await;
     let end = async {

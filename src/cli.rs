@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use clap::ArgMatches;
 
 use crate::app;
+use crate::app::greeting::say;
 use crate::config::Settings;
 use crate::config::error::ConfigError;
 use crate::runners::command::launcher;
@@ -62,7 +63,7 @@ fn serve(matches: &ArgMatches) -> ExitCode {
 fn openapi() -> ExitCode {
     match app::openapi() {
         Ok(document) => {
-            println!("{document}");
+            say(&format!("{document}\n"));
             ExitCode::SUCCESS
         }
         Err(error) => ended(Err(CliError::Failed(error.to_string()))),

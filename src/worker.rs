@@ -52,3 +52,6 @@ impl std::ops::Deref for Workshop {
         &self.0
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
 
-use super::greeting::say;
 use crate::config::Settings;
 use crate::domain::principal::{Scope, Scopes, UserId};
 use crate::domain::timestamp::Timestamp;
@@ -18,16 +17,17 @@ use crate::store::Store;
 const FILE_NAME: &str = "bootstrap-key";
 const USER: &str = "admin";
 
+/// Returns what the operator must be told, once.
 pub async fn ensure_admin_key(
     store: &dyn Store,
     settings: &Settings,
     data: Option<&Path>,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Option<String>> {
     match (settings.edge.auth, &settings.bootstrap_key) {
-        (AuthMode::Off, _) => Ok(()),
-        (AuthMode::Keys, Some(text)) => take(store, text).await,
+        (AuthMode::Off, _) => Ok(None),
+        (AuthMode::Keys, Some(text)) => take(store, text).await.map(|()| None),
         (AuthMode::Keys, None) if store.api_keys().await?.is_empty() => make(store, data).await,
-        (AuthMode::Keys, None) => Ok(()),
+        (AuthMode::Keys, None) => Ok(None),
     }
 }
 
@@ -53,30 +53,27 @@ async fn take(store: &dyn Store, text: &str) -> anyhow::Result<()> {
 
 /// The file comes first, so that a crash between the two leaves no key that nobody has seen; the next
 /// start takes the key that it finds there.
-async fn make(store: &dyn Store, data: Option<&Path>) -> anyhow::Result<()> {
+async fn make(store: &dyn Store, data: Option<&Path>) -> anyhow::Result<Option<String>> {
     let path = data.map(|folder| folder.join(FILE_NAME));
     let found = path
         .as_ref()
         .and_then(|path| std::fs::read_to_string(path).ok());
-    if let Some(key) = found
-        .as_deref()
-        .and_then(|text| PresentedKey::parse(text.trim()))
-    {
-        return record(store, key).await;
+    let found = found.as_deref().map(str::trim);
+    if let Some(key) = found.and_then(PresentedKey::parse) {
+        record(store, key).await?;
+        return Ok(None);
     }
     let (text, key) = PresentedKey::random().context("no random numbers")?;
+    let mut news = format!("The first admin API key, shown once: {text}\n");
     if let Some(path) = &path {
         keep(&text, path).with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    record(store, key).await?;
-    say(&format!("The first admin API key, shown once: {text}\n"));
-    if let Some(path) = &path {
-        say(&format!(
+        news += &format!(
             "It is kept in {}; delete the file when you have it.\n",
             path.display()
-        ));
+        );
     }
-    Ok(())
+    record(store, key).await?;
+    Ok(Some(news))
 }
 
 /// A temporary file can be read by its owner only, and takes the name when it is whole.

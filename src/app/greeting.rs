@@ -3,8 +3,8 @@
 use std::io::Write;
 use std::net::SocketAddr;
 
-use crate::cli::client::reachable;
 use crate::config::Settings;
+use crate::config::edge::reachable;
 use crate::http::api::AuthMode;
 
 /// Says where to look. The first line is for programs, too: it names the real port.

@@ -1,6 +1,5 @@
 //! Talks to a service that runs.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use clap::ArgMatches;
@@ -10,6 +9,7 @@ use serde_json::Value;
 use super::CliError;
 use super::arguments;
 use crate::config::Settings;
+use crate::config::edge::reachable;
 
 /// One answer takes this long at most.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -86,16 +86,6 @@ fn local_url(matches: &ArgMatches) -> Result<String, CliError> {
     let settings = Settings::load(arguments::sources(matches))?;
     let address = reachable(settings.listen);
     Ok(format!("http://{address}{}", settings.edge.base_path))
-}
-
-/// Who listens everywhere listens on loopback, too.
-pub fn reachable(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        ip => ip,
-    };
-    SocketAddr::new(ip, address.port())
 }
 
 /// The innermost reason, which says most.

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::CliError;
 use super::client::{Client, block_on};
+use crate::app::greeting::say;
 
 pub fn run(matches: &ArgMatches) -> Result<(), CliError> {
     let Some((name, matches)) = matches.subcommand() else {
@@ -33,7 +34,7 @@ fn create(client: &Client, matches: &ArgMatches) -> Result<(), CliError> {
     }
     let request = client.request(Method::POST, "/v1/keys").json(&wanted);
     let answer = block_on(client.succeed(request))?;
-    println!("{answer:#}");
+    say(&format!("{answer:#}\n"));
     Ok(())
 }
 
@@ -46,7 +47,7 @@ fn list(client: &Client) -> Result<(), CliError> {
         let scopes = key["scopes"].as_array().into_iter().flatten();
         let scopes: Vec<_> = scopes.filter_map(Value::as_str).collect();
         let (id, user, end) = (text("id"), text("user"), text("expires_at"));
-        println!("{id}\t{user}\t{}\t{end}", scopes.join(","));
+        say(&format!("{id}\t{user}\t{}\t{end}\n", scopes.join(",")));
     }
     Ok(())
 }
@@ -59,6 +60,6 @@ fn revoke(client: &Client, matches: &ArgMatches) -> Result<(), CliError> {
     }
     let request = client.request(Method::DELETE, &format!("/v1/keys/{id}"));
     block_on(client.succeed(request))?;
-    println!("revoked {id}");
+    say(&format!("revoked {id}\n"));
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! How the service is reached and seen from outside.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 use url::Url;
@@ -10,7 +10,7 @@ use super::layer::{Given, Layers};
 use super::switch;
 use crate::http::api::{AuthMode, Edge};
 
-const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
+const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 
 pub(super) fn listen(layers: &Layers) -> Result<SocketAddr, ConfigError> {
     let address = |text: &str| match text.strip_prefix("localhost:") {
@@ -21,6 +21,16 @@ pub(super) fn listen(layers: &Layers) -> Result<SocketAddr, ConfigError> {
         Some(given) => given.read("an address and port, such as 127.0.0.1:8080", address),
         None => Ok(LISTEN),
     }
+}
+
+/// Who listens everywhere listens on loopback, too.
+pub fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
 }
 
 pub(super) fn resolve(layers: &Layers, listen: SocketAddr) -> Result<Edge, ConfigError> {
