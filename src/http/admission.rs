@@ -7,21 +7,13 @@ use crate::blobs::{BlobError, Incoming};
 use crate::domain::file::BlobName;
 use crate::store::{Admission, Admitted, StoreError};
 
-/// The received bytes of one file of a submission.
-pub struct Upload {
-    pub incoming: Box<dyn Incoming>,
-    /// The user has stored these bytes before, so that they are published only if that copy turns out
-    /// to be gone.
-    pub known: bool,
-}
-
 /// Admits a submission whose `uploads`, when there are any, are the bytes of its files in order.
 ///
 /// Runs to its end even if the client goes away: what it sent is whole, and it will ask again.
 pub async fn admit(
     api: &Api,
     admission: Admission,
-    uploads: Vec<Upload>,
+    uploads: Vec<Box<dyn Incoming>>,
 ) -> Result<Admitted, Problem> {
     let arrival = Arrival {
         api: api.clone(),
@@ -47,7 +39,7 @@ struct Arrival {
     api: Api,
     admission: Admission,
     /// None once published.
-    uploads: Vec<Option<Upload>>,
+    uploads: Vec<Option<Box<dyn Incoming>>>,
     published: Vec<BlobName>,
 }
 
@@ -56,7 +48,8 @@ impl Arrival {
         if self.uploads.is_empty() {
             return Ok(self.api.store.admit(self.admission).await?);
         }
-        self.publish(|upload| !upload.known).await?;
+        let known = self.known().await?;
+        self.publish(|index| !known[index]).await?;
         let admitted = match self.api.store.admit(self.admission.clone()).await {
             // The copy on record has expired since we looked. Nothing was recorded, so that the same
             // step may be tried with a copy of our own.
@@ -70,12 +63,25 @@ impl Arrival {
         Ok(admitted?)
     }
 
-    async fn publish(&mut self, which: impl Fn(&Upload) -> bool) -> Result<(), Problem> {
+    /// Which of the files the user has stored before: they are published only if that copy turns out
+    /// to be gone.
+    async fn known(&mut self) -> Result<Vec<bool>, Problem> {
+        let Admission {
+            user, submission, ..
+        } = &self.admission;
+        let mut known = Vec::new();
+        for file in &submission.files {
+            known.push(self.api.store.file(user, &file.sha256).await?.is_some());
+        }
+        Ok(known)
+    }
+
+    async fn publish(&mut self, which: impl Fn(usize) -> bool) -> Result<(), Problem> {
         for index in 0..self.uploads.len() {
-            let Some(upload) = self.uploads[index].take_if(|upload| which(upload)) else {
+            let Some(upload) = self.uploads[index].take_if(|_| which(index)) else {
                 continue;
             };
-            match upload.incoming.publish().await {
+            match upload.publish().await {
                 Ok(name) => {
                     self.admission.submission.files[index].generation =
                         Some(name.generation.clone());

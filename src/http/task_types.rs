@@ -94,7 +94,7 @@ struct RetentionView {
 #[utoipa::path(
     get,
     path = "/v1/task-types",
-    tag = "task types",
+    tag = "tasks",
     responses((status = 200, description = "All of them, by name", body = TypesView))
 )]
 pub async fn list_task_types(

@@ -6,7 +6,7 @@ use http_body_util::BodyExt;
 use crate::blobs::Incoming;
 use crate::domain::digest::Sha256Digest;
 use crate::domain::file::File;
-use crate::http::admission::{Upload, not_stored};
+use crate::http::admission::not_stored;
 use crate::http::api::Api;
 use crate::http::body::problem_of_body_error;
 use crate::http::code::Code;
@@ -84,11 +84,8 @@ impl Received {
         Ok(receiving.end(label))
     }
 
-    pub fn into_upload(self, known: bool) -> Upload {
-        Upload {
-            incoming: self.incoming,
-            known,
-        }
+    pub fn into_incoming(self) -> Box<dyn Incoming> {
+        self.incoming
     }
 }
 

@@ -60,8 +60,11 @@ async fn keep_one(api: &Api, user: &UserId, received: Received) -> Result<Kept, 
             new: false,
         });
     }
-    let upload = received.into_upload(false);
-    let name = upload.incoming.publish().await.map_err(not_stored)?;
+    let name = received
+        .into_incoming()
+        .publish()
+        .await
+        .map_err(not_stored)?;
     file.part = None;
     file.generation = Some(name.generation.clone());
     match api.store.keep_file(user, file).await {

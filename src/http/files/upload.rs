@@ -162,10 +162,8 @@ pub async fn submit(
     let whole_at = Instant::now();
     let mut uploads = Vec::new();
     for received in received {
-        let sha256 = received.file.sha256;
-        let known = api.store.file(&head.user, &sha256).await?.is_some();
         submission.files.push(received.file.clone());
-        uploads.push(received.into_upload(known));
+        uploads.push(received.into_incoming());
     }
     let key = head.key().cloned();
     let admission = Admission::new(head.user.clone(), key, submission, head.request_id.clone());
