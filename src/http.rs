@@ -24,6 +24,8 @@ pub mod problems;
 pub mod refusal;
 pub mod request_metrics;
 pub mod scopes;
+#[cfg(test)]
+pub mod stand_in;
 pub mod stats;
 pub mod trace;
 pub mod wire;
@@ -39,7 +41,7 @@ use utoipa_axum::routes;
 use api::Api;
 use problem::Problem;
 
-/// The API: what is routed is what is documented.
+/// The API: what is routed is what is documented. Each route needs its row in [`scopes::TABLE`], too.
 #[rustfmt::skip]
 fn routes() -> OpenApiRouter<Api> {
     let mut routes = OpenApiRouter::with_openapi(openapi::Document::openapi())
@@ -93,3 +95,6 @@ fn probes() -> Router<Api> {
         .routes(routes!(health::readyz));
     probes.split_for_parts().0
 }
+
+#[cfg(test)]
+mod tests;
