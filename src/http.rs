@@ -34,6 +34,8 @@ pub mod refusal;
 pub mod request_metrics;
 pub mod retry_after;
 pub mod scopes;
+#[cfg(test)]
+pub mod stand_in;
 pub mod stats;
 pub mod submission;
 pub mod task_routes;
@@ -56,7 +58,7 @@ use utoipa_axum::routes;
 use api::Api;
 use problem::Problem;
 
-/// The API: what is routed is what is documented.
+/// The API: what is routed is what is documented. Each route needs its row in [`scopes::TABLE`], too.
 #[rustfmt::skip]
 fn routes() -> OpenApiRouter<Api> {
     let mut routes = OpenApiRouter::with_openapi(openapi::Document::openapi())
@@ -111,3 +113,6 @@ fn probes() -> Router<Api> {
         .routes(routes!(health::readyz));
     probes.split_for_parts().0
 }
+
+#[cfg(test)]
+mod tests;

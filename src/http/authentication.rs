@@ -59,16 +59,15 @@ pub async fn authenticate(
 }
 
 async fn caller(api: &Api, headers: &HeaderMap) -> Result<Caller, Problem> {
-    let named = named_user(headers)?;
     let principal = match api.edge.auth {
         AuthMode::Off => Principal {
-            user: named.unwrap_or_else(UserId::anonymous),
+            user: named_user(headers)?.unwrap_or_else(UserId::anonymous),
             scopes: Scopes::ALL,
             key_id: None,
         },
         AuthMode::Keys => {
             let key = key_of(api, headers).await?;
-            let user = match named {
+            let user = match named_user(headers)? {
                 Some(user) if user != key.user && !key.scopes.allow(Scope::ActAs) => {
                     return Err(forbidden(Scope::ActAs));
                 }

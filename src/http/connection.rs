@@ -34,8 +34,9 @@ const LINGER_MAX: Duration = Duration::from_secs(10);
 const LINGER_IDLE_MAX: Duration = Duration::from_secs(2);
 const LINGER_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
-/// The least that hyper accepts as the size of its buffer, in bytes.
-const BUFFER_BYTES_MIN: usize = 8192;
+/// What hyper may read ahead of a request, or hold of an answer, in bytes. Heads have their own bound;
+/// this one lets large files come in large pieces.
+const BUFFER_BYTES_MAX: usize = 256 * 1024;
 
 /// The other end of the connection, in the extensions of each request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +64,7 @@ impl Connections {
             .header_read_timeout(None)
             .max_headers(limits.header_fields_max)
             .max_header_size(limits.header_bytes_max)
-            .max_buf_size(limits.header_bytes_max.max(BUFFER_BYTES_MIN));
+            .max_buf_size(limits.header_bytes_max.max(BUFFER_BYTES_MAX));
         Connections {
             router,
             limits: Arc::new(limits.clone()),
@@ -75,7 +76,7 @@ impl Connections {
 
     /// Serves one connection to its end.
     pub async fn run(&self, stream: TcpStream, peer: SocketAddr) {
-        let progress = Progress::new();
+        let progress = Progress::begin();
         let requests = Requests {
             router: self.router.clone(),
             limits: self.limits.clone(),

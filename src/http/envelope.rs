@@ -110,35 +110,39 @@ async fn take_problem(response: &mut Response) -> Option<Problem> {
     let status = response.status();
     let is_text = |value: &HeaderValue| value.as_bytes().starts_with(b"text/plain");
     let media_type = response.headers().get(header::CONTENT_TYPE);
-    if !(status.is_client_error() || status.is_server_error()) || !media_type.is_none_or(is_text) {
+    if !media_type.is_none_or(is_text) {
         return None;
     }
-    const DETAIL_BYTES_MAX: usize = 1024;
-    let body = std::mem::take(response.body_mut());
-    let text = to_bytes(body, DETAIL_BYTES_MAX).await.unwrap_or_default();
-    let text = String::from_utf8_lossy(&text).into_owned();
     let code = match status {
+        StatusCode::BAD_REQUEST => Code::InvalidRequest,
         StatusCode::NOT_FOUND => Code::NotFound,
         StatusCode::METHOD_NOT_ALLOWED => Code::MethodNotAllowed,
         StatusCode::REQUEST_TIMEOUT => Code::RequestTimeout,
         StatusCode::PAYLOAD_TOO_LARGE => Code::PayloadTooLarge,
         StatusCode::UNSUPPORTED_MEDIA_TYPE => Code::UnsupportedMediaType,
         StatusCode::UNPROCESSABLE_ENTITY => Code::ValidationFailed,
+        StatusCode::INTERNAL_SERVER_ERROR => Code::Internal,
         StatusCode::SERVICE_UNAVAILABLE => Code::Overloaded,
-        status if status.is_client_error() => Code::InvalidRequest,
-        _ => Code::Internal,
+        // A handler that answers with any other status means it.
+        _ => return None,
     };
-    Some(match code {
-        Code::Internal | Code::Overloaded => Problem::new(code, "").caused_by(text),
-        _ => Problem::new(code, text),
+    const DETAIL_BYTES_MAX: usize = 1024;
+    let body = std::mem::take(response.body_mut());
+    let text = to_bytes(body, DETAIL_BYTES_MAX).await.unwrap_or_default();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    Some(if status.is_server_error() {
+        Problem::new(code, "").caused_by(text)
+    } else {
+        Problem::new(code, text)
     })
 }
 
 /// What inner layers had said besides the problem, such as CORS headers.
 fn keep_headers(mut rendered: Response, said: &HeaderMap) -> Response {
+    let own = rendered.headers().clone();
     for (name, value) in said {
         let is_of_body = [header::CONTENT_TYPE, header::CONTENT_LENGTH].contains(name);
-        if !is_of_body && !rendered.headers().contains_key(name) {
+        if !is_of_body && !own.contains_key(name) {
             rendered.headers_mut().append(name, value.clone());
         }
     }

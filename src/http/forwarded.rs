@@ -114,13 +114,11 @@ mod tests {
 
     fn client(peer: &str, headers: &[(&'static str, &'static str)]) -> Client {
         let trusted = ["10.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()];
-        let pair = |(name, value): &(_, _)| {
-            (
-                HeaderName::from_static(name),
-                HeaderValue::from_static(value),
-            )
-        };
-        let headers = headers.iter().map(pair).collect();
+        let headers = headers.iter().map(|&(name, value)| {
+            let value = HeaderValue::from_static(value);
+            (HeaderName::from_static(name), value)
+        });
+        let headers = headers.collect();
         Client::of(peer.parse().unwrap(), &headers, &trusted)
     }
 

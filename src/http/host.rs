@@ -37,7 +37,7 @@ mod tests {
         for good in ["localhost", "a.example:8080", "[::1]:80", ""] {
             assert!(named(Version::HTTP_11, &[good]), "{good}");
         }
-        for bad in ["a b", "user@host", "a,b", "a/b", ":80"] {
+        for bad in ["a b", "user@host", "a, b", "a/b", ":80"] {
             assert!(!named(Version::HTTP_11, &[bad]), "{bad}");
         }
         assert!(!named(Version::HTTP_11, &["a", "b"]));

@@ -1,9 +1,6 @@
 //! What the OpenAPI document says besides its operations.
 
-use std::collections::BTreeMap;
-
 use axum::http::Method;
-use serde_json::Value;
 use utoipa::openapi::content::Content;
 use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::response::{Response, ResponseBuilder};
@@ -66,9 +63,6 @@ pub struct ProblemDocument {
     errors: Option<Vec<ProblemError>>,
     /// The fields in which a reused key's submission differs from the first one.
     differs: Option<Vec<String>>,
-    #[serde(flatten)]
-    #[schema(additional_properties)]
-    others: BTreeMap<String, Value>,
 }
 
 #[derive(ToSchema)]

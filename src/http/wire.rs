@@ -56,7 +56,8 @@ struct State {
 }
 
 impl Progress {
-    pub fn new() -> Self {
+    /// A connection that was just accepted.
+    pub fn begin() -> Self {
         Progress(Arc::new(Mutex::new(State {
             stage: Stage::Head,
             since: Instant::now(),
@@ -233,7 +234,7 @@ mod tests {
     fn heads_and_idle_connections_have_deadlines_and_requests_have_none() {
         let limits = Limits::default();
         let overdue = |progress: &Progress| progress.deadline(&limits).map(|(_, why)| why);
-        let progress = Progress::new();
+        let progress = Progress::begin();
         assert_eq!(overdue(&progress), Some(Overdue::Head));
         progress.request_begins();
         assert_eq!(overdue(&progress), None);
@@ -251,10 +252,10 @@ mod tests {
 
     #[test]
     fn only_unasked_answers_are_refusals() {
-        let progress = Progress::new();
+        let progress = Progress::begin();
         progress.request_begins();
         assert!(!progress.refuses(b"HTTP/1.1 400 Bad Request\r\n"));
-        let progress = Progress::new();
+        let progress = Progress::begin();
         assert!(progress.refuses(b"HTTP/1.1 431 Request Header Fields Too Large\r\n"));
         assert_eq!(progress.refused().map(|s| s.as_u16()), Some(431));
     }
