@@ -262,13 +262,12 @@ async fn a_reference_to_a_file_never_uploaded_is_refused() {
 }
 
 #[tokio::test]
-async fn types_say_whether_they_take_files() {
+async fn a_type_that_needs_a_file_is_not_submitted_without() {
     let service = Setup::new().start().await;
     let client = service.client();
     let none = json!({"type": "process_file", "params": {}});
     client.submit_keyless(&none).await.problem(422, "validation-failed");
-    let unwanted = upload(&client, "?type=send_notification", CSV).await;
-    unwanted.problem(422, "validation-failed");
+    client.submit_keyless(&json!({"type": "process_document"})).await.problem(422, "validation-failed");
 }
 
 #[tokio::test]

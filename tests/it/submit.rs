@@ -60,7 +60,8 @@ async fn the_same_key_and_request_is_a_replay_before_and_after_the_end() {
 
 #[tokio::test]
 async fn a_key_used_for_other_content_is_refused_at_any_time_and_names_the_fields() {
-    let service = Setup::new().start().await;
+    let config = "[task_types.other]\nrunner = { builtin = \"echo\" }\n";
+    let service = Setup::new().config(config).start().await;
     let client = service.client();
     let first = json!({"type": "echo", "params": {"lang": "secret-de", "same": 1}});
     let other = json!({"type": "echo", "params": {"lang": "en", "same": 1, "new": 2}});
@@ -72,7 +73,7 @@ async fn a_key_used_for_other_content_is_refused_at_any_time_and_names_the_field
         assert!(!reply.text().contains("secret-de"), "a stored value was shown");
         client.ended(&id).await;
     }
-    let by_type = json!({"type": "cleanup_old_data", "params": {}});
+    let by_type = json!({"type": "other", "params": {}});
     let problem = client.submit(&by_type, "k").await.problem(422, "idempotency-key-reused");
     let differs = problem["differs"].as_array().unwrap();
     assert!(differs.contains(&json!("/type")), "{problem}");
