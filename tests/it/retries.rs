@@ -177,7 +177,7 @@ async fn a_program_sees_its_file_and_nothing_of_the_services_environment() {
         names=$(env | cut -d= -f1 | tr '\\n' ' ')\n\
         printf '{\"bytes\": \"%s\", \"names\": \"%s\"}\\n' \"$(cat \"$path\")\" \"$names\"";
     let runner = world.command("reader", script);
-    let service = with_command("reader", &runner, "").env("JUSTONCE_BOOTSTRAP_KEY", "planted-secret-planted-secret-00").start().await;
+    let service = with_command("reader", &runner, "").env("JUSTONCE_BOOTSTRAP_KEY", "jo_planted000001_plantedsecretplantedsecret").start().await;
     let client = service.client();
     let upload = client.post("/v1/files?type=reader&filename=..%2Fx.txt").body("the bytes").send().await;
     let done = client.ended(&upload.id()).await;

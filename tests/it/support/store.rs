@@ -1,7 +1,7 @@
 //! Stores to put through the conformance suite, and what to put into them.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,10 +14,9 @@ use justonce::domain::task::{Priority, Task, TaskError, TaskId};
 use justonce::domain::task_type::{
     DedupMode, DedupPolicy, FilesRule, Retention, RunnerSpec, TaskType,
 };
-use justonce::store::embedded::EmbeddedStore;
+use justonce::store::embedded::{EmbeddedStore, Location};
 use justonce::store::{
-    Admission, Admitted, Fenced, Found, Held, Lease, LeaseRequest, Rescued, Store, StoreError,
-    TaskResult,
+    Admission, Admitted, Fenced, Found, Held, Lease, LeaseRequest, Rescued, Store, TaskResult,
 };
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -34,18 +33,22 @@ pub struct Subject {
 /// SQLite in a file.
 pub async fn embedded() -> Subject {
     let folder = TempDir::new().unwrap();
-    let store = open(&folder.path().join("justonce.db")).unwrap();
+    let store = open(Location::Folder(PathBuf::from(folder.path())), 1_000_000);
     Subject { store, folder: Some(folder) }
 }
 
 /// SQLite in memory.
 pub async fn memory() -> Subject {
-    let store = open(Path::new(":memory:")).unwrap();
-    Subject { store, folder: None }
+    memory_with(1_000_000).await
 }
 
-fn open(path: &Path) -> Result<Arc<dyn Store>, StoreError> {
-    Ok(Arc::new(EmbeddedStore::open(path)?))
+/// SQLite in memory, with room for so many unfinished tasks.
+pub async fn memory_with(queue_tasks_max: u64) -> Subject {
+    Subject { store: open(Location::Memory, queue_tasks_max), folder: None }
+}
+
+fn open(location: Location, queue_tasks_max: u64) -> Arc<dyn Store> {
+    Arc::new(EmbeddedStore::open(&location, queue_tasks_max).unwrap())
 }
 
 /// A lease that no test outlives.
@@ -229,7 +232,7 @@ impl Subject {
         self.store.close().await;
         let folder = self.folder.take().expect("a store in a file");
         drop(self);
-        let store = open(&folder.path().join("justonce.db")).unwrap();
+        let store = open(Location::Folder(PathBuf::from(folder.path())), 1_000_000);
         Subject { store, folder: Some(folder) }
     }
 }
