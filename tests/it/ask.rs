@@ -20,19 +20,45 @@ async fn a_task_carries_its_version_and_says_when_to_ask_again() {
     world.runs_reach(1).await;
     let path = format!("/v1/tasks/{id}");
     let running = client.get(&path).send().await.expect(200);
-    assert!(running.header("retry-after").unwrap().parse::<u32>().unwrap() > 0);
+    assert!(
+        running
+            .header("retry-after")
+            .unwrap()
+            .parse::<u32>()
+            .unwrap()
+            > 0
+    );
     let etag = running.header("etag").unwrap().to_owned();
-    let same = client.get(&path).header("if-none-match", &etag).send().await.expect(304);
+    let same = client
+        .get(&path)
+        .header("if-none-match", &etag)
+        .send()
+        .await
+        .expect(304);
     assert!(same.body.is_empty());
     assert_eq!(same.header("etag"), Some(etag.as_str()));
     world.open_gate();
     client.ended(&id).await;
-    let changed = client.get(&path).header("if-none-match", &etag).send().await.expect(200);
+    let changed = client
+        .get(&path)
+        .header("if-none-match", &etag)
+        .send()
+        .await
+        .expect(200);
     assert_ne!(changed.header("etag"), Some(etag.as_str()));
     assert_eq!(changed.header("retry-after"), None);
     let etag = changed.header("etag").unwrap();
-    for value in [etag.to_owned(), format!("\"x\", {etag}"), format!("W/{etag}"), "*".to_owned()] {
-        let reply = client.get(&path).header("if-none-match", &value).send().await;
+    for value in [
+        etag.to_owned(),
+        format!("\"x\", {etag}"),
+        format!("W/{etag}"),
+        "*".to_owned(),
+    ] {
+        let reply = client
+            .get(&path)
+            .header("if-none-match", &value)
+            .send()
+            .await;
         assert_eq!(reply.status, 304, "{value}");
     }
 }
@@ -117,8 +143,15 @@ async fn a_large_result_is_read_apart() {
     let id = client.submit_keyless(&json!({"type": "large"})).await.id();
     let task = client.ended(&id).await;
     assert_eq!(task["state"], "succeeded", "{task}");
-    assert!(task.to_string().len() < 100_000, "the task carries the whole result");
-    let result = client.get(&format!("/v1/tasks/{id}/result")).send().await.expect(200);
+    assert!(
+        task.to_string().len() < 100_000,
+        "the task carries the whole result"
+    );
+    let result = client
+        .get(&format!("/v1/tasks/{id}/result"))
+        .send()
+        .await
+        .expect(200);
     assert_eq!(result.json().as_str().unwrap().len(), 2_000_000);
 }
 
@@ -130,7 +163,10 @@ async fn the_ledger_names_every_suppressed_duplicate() {
     let id = client.submit(&task, "k").await.id();
     client.ended(&id).await;
     client.submit(&task, "k").await.expect(200);
-    let request = client.post("/v1/tasks").key("other").header("x-request-id", "my-request");
+    let request = client
+        .post("/v1/tasks")
+        .key("other")
+        .header("x-request-id", "my-request");
     request.json(&task).send().await.expect(200);
     let items = crate::support::deadline::until("the ledger", async || {
         let path = format!("/v1/tasks/{id}/duplicates");
@@ -144,7 +180,10 @@ async fn the_ledger_names_every_suppressed_duplicate() {
     assert_eq!(items[0]["request_id"], "my-request");
     assert_eq!(items[1]["matched_by"], "idempotency_key");
     for item in &items {
-        assert!(item["at"].is_string() && item["seconds_saved"].is_number(), "{item}");
+        assert!(
+            item["at"].is_string() && item["seconds_saved"].is_number(),
+            "{item}"
+        );
         assert_eq!(item["bytes_saved"], 0);
     }
     assert_eq!(client.task(&id).await["duplicates"], 2);
@@ -162,15 +201,26 @@ async fn a_list_pages_stably_while_tasks_come_in() {
     let mut listed = Vec::new();
     let mut cursor = String::new();
     loop {
-        let page = client.get(&format!("/v1/tasks?limit=5{cursor}")).send().await.expect(200).json();
+        let page = client
+            .get(&format!("/v1/tasks?limit=5{cursor}"))
+            .send()
+            .await
+            .expect(200)
+            .json();
         let items = page["items"].as_array().unwrap();
         assert!(items.len() <= 5);
-        listed.extend(items.iter().map(|task| task["id"].as_str().unwrap().to_owned()));
+        listed.extend(
+            items
+                .iter()
+                .map(|task| task["id"].as_str().unwrap().to_owned()),
+        );
         let Some(next) = page["next_cursor"].as_str() else {
             break;
         };
         cursor = format!("&cursor={next}");
-        client.submit_keyless(&json!({"type": "echo", "params": {"late": listed.len()}})).await;
+        client
+            .submit_keyless(&json!({"type": "echo", "params": {"late": listed.len()}}))
+            .await;
     }
     made.reverse();
     assert_eq!(listed, made);
@@ -186,7 +236,10 @@ async fn a_list_is_filtered_by_what_is_asked() {
     let failed = client.echo(json!({"fail_permanently": true})).await;
     let ids = async |query: &str| -> BTreeSet<String> {
         let items = client.list(query).await;
-        items.iter().map(|task| task["id"].as_str().unwrap().to_owned()).collect()
+        items
+            .iter()
+            .map(|task| task["id"].as_str().unwrap().to_owned())
+            .collect()
     };
     let one = BTreeSet::from([id.clone()]);
     assert_eq!(ids("state=succeeded").await, one);
@@ -199,7 +252,14 @@ async fn a_list_is_filtered_by_what_is_asked() {
     let failed = BTreeSet::from([failed["id"].as_str().unwrap().to_owned()]);
     assert_eq!(ids("type=echo&state=failed").await, failed);
     assert_eq!(ids("").await.len(), 2);
-    for bad in ["state=nonsense", "limit=0", "limit=x", "cursor=%00", "fingerprint=v9:x", "surprise=1"] {
+    for bad in [
+        "state=nonsense",
+        "limit=0",
+        "limit=x",
+        "cursor=%00",
+        "fingerprint=v9:x",
+        "surprise=1",
+    ] {
         let reply = client.get(&format!("/v1/tasks?{bad}")).send().await;
         assert!(matches!(reply.status, 400 | 422), "{bad}: {}", reply.text());
     }
@@ -208,8 +268,18 @@ async fn a_list_is_filtered_by_what_is_asked() {
 #[tokio::test]
 async fn task_types_show_their_contract() {
     let service = Setup::new().start().await;
-    let types = service.client().get("/v1/task-types").send().await.expect(200).json();
-    let items = types["items"].as_array().or(types.as_array()).expect("a list").clone();
+    let types = service
+        .client()
+        .get("/v1/task-types")
+        .send()
+        .await
+        .expect(200)
+        .json();
+    let items = types["items"]
+        .as_array()
+        .or(types.as_array())
+        .expect("a list")
+        .clone();
     let names: BTreeSet<_> = items.iter().map(|t| t["name"].as_str().unwrap()).collect();
     for name in ["echo", "process_file", "process_document"] {
         assert!(names.contains(name), "{name}: {names:?}");
@@ -220,10 +290,21 @@ async fn task_types_show_their_contract() {
 async fn ids_that_cannot_be_are_unknown() {
     let service = Setup::new().start().await;
     let client = service.client();
-    for id in ["x", "..%2f..", &"0".repeat(36), &"z".repeat(36), "%00", &"a".repeat(4000)] {
+    for id in [
+        "x",
+        "..%2f..",
+        &"0".repeat(36),
+        &"z".repeat(36),
+        "%00",
+        &"a".repeat(4000),
+    ] {
         let path = format!("/v1/tasks/{id}");
         client.get(&path).send().await.problem(404, "not-found");
         client.delete(&path).send().await.problem(404, "not-found");
-        client.post(&format!("{path}/cancel")).send().await.problem(404, "not-found");
+        client
+            .post(&format!("{path}/cancel"))
+            .send()
+            .await
+            .problem(404, "not-found");
     }
 }

@@ -16,19 +16,38 @@ async fn one_answer(service: &Service, request: impl AsRef<[u8]>) -> (Option<Ans
 async fn refused(service: &Service, request: &str, statuses: &[u16]) {
     let (answer, rest) = one_answer(service, request).await;
     let answer = answer.unwrap_or_else(|| panic!("no answer to {request:?}"));
-    assert!(statuses.contains(&answer.status), "{}: {request:?}", answer.status);
-    assert!(rest.is_empty(), "a second answer to {request:?}: {}", String::from_utf8_lossy(&rest));
+    assert!(
+        statuses.contains(&answer.status),
+        "{}: {request:?}",
+        answer.status
+    );
+    assert!(
+        rest.is_empty(),
+        "a second answer to {request:?}: {}",
+        String::from_utf8_lossy(&rest)
+    );
 }
 
 #[tokio::test]
 async fn a_silent_connection_is_ended() {
-    let service = Setup::new().config("[limits]\nheader_timeout_seconds = 1\n").start().await;
-    for beginning in ["", "GET /livez HTTP/1.1\r\n", "GET /livez HTTP/1.1\r\nHost: x\r\nX-Half", "PRI * HT"] {
+    let service = Setup::new()
+        .config("[limits]\nheader_timeout_seconds = 1\n")
+        .start()
+        .await;
+    for beginning in [
+        "",
+        "GET /livez HTTP/1.1\r\n",
+        "GET /livez HTTP/1.1\r\nHost: x\r\nX-Half",
+        "PRI * HT",
+    ] {
         let mut wire = Wire::connect(service.address).await;
         wire.send(beginning).await;
         let said = wire.closed().await;
         let text = String::from_utf8_lossy(&said);
-        assert!(said.is_empty() || text.starts_with("HTTP/1.1 408") || text.starts_with("HTTP/1.1 400"), "{text}");
+        assert!(
+            said.is_empty() || text.starts_with("HTTP/1.1 408") || text.starts_with("HTTP/1.1 400"),
+            "{text}"
+        );
     }
     let mut silent = Wire::connect(service.address).await;
     silent.send("GET /livez HTTP/1.1\r\nHo").await;
@@ -39,7 +58,10 @@ async fn a_silent_connection_is_ended() {
 
 #[tokio::test]
 async fn many_silent_connections_leave_room_for_others() {
-    let service = Setup::new().config("[limits]\nheader_timeout_seconds = 5\n").start().await;
+    let service = Setup::new()
+        .config("[limits]\nheader_timeout_seconds = 5\n")
+        .start()
+        .await;
     let mut silent = Vec::new();
     for _ in 0..500 {
         silent.push(Wire::connect(service.address).await);
@@ -75,7 +97,10 @@ async fn a_body_that_dribbles_is_ended_and_leaves_nothing() {
 
 #[tokio::test]
 async fn an_idle_connection_is_ended_between_requests() {
-    let service = Setup::new().config("[limits]\nkeep_alive_idle_seconds = 1\n").start().await;
+    let service = Setup::new()
+        .config("[limits]\nkeep_alive_idle_seconds = 1\n")
+        .start()
+        .await;
     let mut wire = Wire::connect(service.address).await;
     for _ in 0..2 {
         wire.send("GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").await;
@@ -88,8 +113,18 @@ async fn an_idle_connection_is_ended_between_requests() {
 async fn one_host_is_needed() {
     let service = Setup::new().start().await;
     refused(&service, "GET /livez HTTP/1.1\r\n\r\n", &[400]).await;
-    refused(&service, "GET /livez HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", &[400]).await;
-    refused(&service, "GET /livez HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", &[400]).await;
+    refused(
+        &service,
+        "GET /livez HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        &[400],
+    )
+    .await;
+    refused(
+        &service,
+        "GET /livez HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n",
+        &[400],
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -104,7 +139,11 @@ async fn a_request_that_two_servers_could_cut_differently_gets_one_answer() {
         let request = format!("{head}{fields}\r\n0\r\n\r\n{smuggled}");
         let (answer, rest) = one_answer(&service, request).await;
         assert!((400..500).contains(&answer.unwrap().status), "{fields}");
-        assert!(rest.is_empty(), "{fields}: {}", String::from_utf8_lossy(&rest));
+        assert!(
+            rest.is_empty(),
+            "{fields}: {}",
+            String::from_utf8_lossy(&rest)
+        );
     }
     for fields in [
         "Content-Length: 5\r\nContent-Length: 6\r\n",
@@ -115,7 +154,12 @@ async fn a_request_that_two_servers_could_cut_differently_gets_one_answer() {
         "Transfer-Encoding: chunked, identity\r\n",
         "X-Folded: a\r\n b\r\nContent-Length: 0\r\n",
     ] {
-        refused(&service, &format!("{head}{fields}\r\n12345{smuggled}"), &[400, 501]).await;
+        refused(
+            &service,
+            &format!("{head}{fields}\r\n12345{smuggled}"),
+            &[400, 501],
+        )
+        .await;
     }
     assert!(!service.log_text().contains("smuggled"));
 }
@@ -124,11 +168,26 @@ async fn a_request_that_two_servers_could_cut_differently_gets_one_answer() {
 async fn too_many_and_too_long_headers_are_refused() {
     let service = Setup::new().start().await;
     let fields: String = (0..200).map(|n| format!("X-{n}: y\r\n")).collect();
-    refused(&service, &format!("GET /livez HTTP/1.1\r\nHost: x\r\n{fields}\r\n"), &[400, 431]).await;
+    refused(
+        &service,
+        &format!("GET /livez HTTP/1.1\r\nHost: x\r\n{fields}\r\n"),
+        &[400, 431],
+    )
+    .await;
     let long = "y".repeat(64 * 1024);
-    refused(&service, &format!("GET /livez HTTP/1.1\r\nHost: x\r\nX: {long}\r\n\r\n"), &[400, 431]).await;
+    refused(
+        &service,
+        &format!("GET /livez HTTP/1.1\r\nHost: x\r\nX: {long}\r\n\r\n"),
+        &[400, 431],
+    )
+    .await;
     let path = "p".repeat(64 * 1024);
-    refused(&service, &format!("GET /{path} HTTP/1.1\r\nHost: x\r\n\r\n"), &[400, 414, 431]).await;
+    refused(
+        &service,
+        &format!("GET /{path} HTTP/1.1\r\nHost: x\r\n\r\n"),
+        &[400, 414, 431],
+    )
+    .await;
     service.client().get("/livez").send().await.expect(200);
 }
 
@@ -142,7 +201,10 @@ async fn requests_on_one_connection_are_answered_in_order() {
     for id in 0..100 {
         let answer = wire.answer().await.unwrap();
         assert_eq!(answer.status, 200);
-        assert_eq!(answer.header("x-request-id"), Some(format!("n-{id}").as_str()));
+        assert_eq!(
+            answer.header("x-request-id"),
+            Some(format!("n-{id}").as_str())
+        );
     }
 }
 
@@ -187,10 +249,20 @@ async fn what_a_client_sends_cannot_forge_log_lines_or_leak_secrets() {
     let service = Setup::new().env("LOG_FORMAT", "json").start().await;
     let client = service.client();
     let query = "?type=echo&filename=a%0aforged%1b%5b31m.csv";
-    client.post(&format!("/v1/files{query}")).body("x").send().await;
-    let request = client.get("/v1/tasks/%0d%0aforged").header("authorization", "Bearer planted-secret");
+    client
+        .post(&format!("/v1/files{query}"))
+        .body("x")
+        .send()
+        .await;
+    let request = client
+        .get("/v1/tasks/%0d%0aforged")
+        .header("authorization", "Bearer planted-secret");
     request.header("user-agent", "a\tb").send().await;
-    for line in service.log_text().lines().filter(|line| line.starts_with('{')) {
+    for line in service
+        .log_text()
+        .lines()
+        .filter(|line| line.starts_with('{'))
+    {
         let entry: Result<serde_json::Value, _> = serde_json::from_str(line);
         assert!(entry.is_ok(), "{line}");
     }

@@ -39,7 +39,11 @@ async fn submit_until_gone(
 
 /// Every twentieth runs a program, so that some attempts are under way at any time.
 fn kind(n: usize) -> &'static str {
-    if n.is_multiple_of(20) { "record" } else { "echo" }
+    if n.is_multiple_of(20) {
+        "record"
+    } else {
+        "echo"
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -49,7 +53,11 @@ async fn sigkill_under_load_loses_no_acknowledged_submission_and_completes_none_
     let world = World::new();
     let service = setup(&world).start().await;
     // One task is certainly in flight: its program waits for the gate.
-    let held = service.client().submit(&json!({"type": "gated"}), "held").await.id();
+    let held = service
+        .client()
+        .submit(&json!({"type": "gated"}), "held")
+        .await
+        .id();
     world.runs_reach(1).await;
 
     let acknowledged = Arc::new(Mutex::new(BTreeMap::new()));
@@ -57,7 +65,12 @@ async fn sigkill_under_load_loses_no_acknowledged_submission_and_completes_none_
     let load: Vec<_> = (0..CLIENTS)
         .map(|name| {
             let (acknowledged, count) = (acknowledged.clone(), count.clone());
-            tokio::spawn(submit_until_gone(service.client(), name, acknowledged, count))
+            tokio::spawn(submit_until_gone(
+                service.client(),
+                name,
+                acknowledged,
+                count,
+            ))
         })
         .collect();
     until("a load of submissions", async || {
@@ -97,12 +110,17 @@ async fn sigkill_under_load_loses_no_acknowledged_submission_and_completes_none_
     assert_eq!(stats["completed"], stats["total_tasks"]);
     let total = stats["total_tasks"].as_u64().unwrap() as usize;
     let unacknowledged_max = CLIENTS;
-    assert!(total <= acknowledged.len() + 1 + unacknowledged_max, "{total}");
+    assert!(
+        total <= acknowledged.len() + 1 + unacknowledged_max,
+        "{total}"
+    );
 
     // Outside: each recorded task ran at least once, and a repeat only where the kill cut an attempt.
     let mut runs: BTreeMap<String, Vec<u64>> = BTreeMap::new();
     for run in world.runs() {
-        let attempts = runs.entry(run["id"].as_str().unwrap().to_owned()).or_default();
+        let attempts = runs
+            .entry(run["id"].as_str().unwrap().to_owned())
+            .or_default();
         attempts.push(run["attempt"].as_u64().unwrap());
     }
     for (key, id) in &acknowledged {
@@ -110,7 +128,11 @@ async fn sigkill_under_load_loses_no_acknowledged_submission_and_completes_none_
         if kind(n) == "record" {
             let attempts = runs.get(id).unwrap_or_else(|| panic!("{key} never ran"));
             let distinct: BTreeSet<_> = attempts.iter().collect();
-            assert_eq!(distinct.len(), attempts.len(), "{key} ran one attempt twice: {attempts:?}");
+            assert_eq!(
+                distinct.len(),
+                attempts.len(),
+                "{key} ran one attempt twice: {attempts:?}"
+            );
         }
     }
 }
@@ -126,7 +148,10 @@ async fn kills_in_a_row_lose_nothing() {
         for n in 0..20 {
             let key = format!("round-{round}-{n}");
             let task = json!({"type": "record", "params": {"key": key}});
-            acknowledged.push((key.clone(), client.submit(&task, &key).await.expect(202).id()));
+            acknowledged.push((
+                key.clone(),
+                client.submit(&task, &key).await.expect(202).id(),
+            ));
         }
         service = service.kill().await.start().await;
     }
@@ -154,7 +179,10 @@ async fn a_task_that_kills_its_worker_fails_with_its_attempts_counted() {
     for attempt in 1..=2 {
         let service = setup.start().await;
         if id.is_none() {
-            let reply = service.client().submit_keyless(&json!({"type": "murder"})).await;
+            let reply = service
+                .client()
+                .submit_keyless(&json!({"type": "murder"}))
+                .await;
             id = Some(reply.id());
         }
         world.runs_reach(attempt).await;
@@ -172,8 +200,15 @@ async fn a_task_that_kills_its_worker_fails_with_its_attempts_counted() {
 #[tokio::test]
 async fn sigterm_hands_a_running_task_back_without_counting_its_attempt() {
     let world = World::new();
-    let service = setup(&world).env("JUSTONCE_DRAIN_GRACE_SECONDS", "1").start().await;
-    let id = service.client().submit(&json!({"type": "gated"}), "k").await.id();
+    let service = setup(&world)
+        .env("JUSTONCE_DRAIN_GRACE_SECONDS", "1")
+        .start()
+        .await;
+    let id = service
+        .client()
+        .submit(&json!({"type": "gated"}), "k")
+        .await
+        .id();
     let runs = world.runs_reach(1).await;
     assert_eq!(runs[0]["attempt"], 1);
     service.terminate();
@@ -190,8 +225,15 @@ async fn sigterm_hands_a_running_task_back_without_counting_its_attempt() {
 #[tokio::test]
 async fn sigterm_lets_what_ends_within_the_grace_end() {
     let world = World::new();
-    let service = setup(&world).env("JUSTONCE_DRAIN_GRACE_SECONDS", "30").start().await;
-    let id = service.client().submit(&json!({"type": "gated"}), "k").await.id();
+    let service = setup(&world)
+        .env("JUSTONCE_DRAIN_GRACE_SECONDS", "30")
+        .start()
+        .await;
+    let id = service
+        .client()
+        .submit(&json!({"type": "gated"}), "k")
+        .await
+        .id();
     world.runs_reach(1).await;
     service.terminate();
     world.open_gate();
@@ -199,8 +241,15 @@ async fn sigterm_lets_what_ends_within_the_grace_end() {
     assert!(status.success(), "{status}");
     let service = setup.start().await;
     let ended = service.client().ended(&id).await;
-    assert_eq!((&ended["state"], &ended["attempt"]), (&json!("succeeded"), &json!(1)));
-    assert_eq!(world.runs().len(), 1, "a task that had time to end ran again");
+    assert_eq!(
+        (&ended["state"], &ended["attempt"]),
+        (&json!("succeeded"), &json!(1))
+    );
+    assert_eq!(
+        world.runs().len(),
+        1,
+        "a task that had time to end ran again"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -227,7 +276,11 @@ async fn draining_turns_readyz_first_and_answers_what_waits() {
     .await;
     // Unready, but still serving.
     client.get("/livez").send().await.expect(200);
-    client.get(&format!("/v1/tasks/{id}")).send().await.expect(200);
+    client
+        .get(&format!("/v1/tasks/{id}"))
+        .send()
+        .await
+        .expect(200);
     let waited: Value = waiting.await.unwrap().expect(200).json();
     assert_eq!(waited["state"], "running");
     assert_eq!(upload.finish().await, 201);
@@ -257,6 +310,9 @@ async fn a_second_process_on_the_same_folder_is_refused() {
     let second = service.setup().command().output().await.unwrap();
     assert!(!second.status.success());
     let said = String::from_utf8_lossy(&second.stderr).to_lowercase();
-    assert!(said.contains("in use") || said.contains("lock") || said.contains("another"), "{said}");
+    assert!(
+        said.contains("in use") || said.contains("lock") || said.contains("another"),
+        "{said}"
+    );
     service.client().get("/readyz").send().await.expect(200);
 }

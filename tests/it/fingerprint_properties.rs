@@ -62,20 +62,34 @@ fn number() -> impl Strategy<Value = Value> {
     prop_oneof![
         (-SAFE..=SAFE).prop_map(Value::from),
         any::<i32>().prop_map(Value::from),
-        any::<f32>().prop_filter("finite", |f| f.is_finite()).prop_map(|f| Value::from(f64::from(f))),
-        any::<f64>().prop_filter("finite", |f| f.is_finite()).prop_map(Value::from),
+        any::<f32>()
+            .prop_filter("finite", |f| f.is_finite())
+            .prop_map(|f| Value::from(f64::from(f))),
+        any::<f64>()
+            .prop_filter("finite", |f| f.is_finite())
+            .prop_map(Value::from),
         proptest::sample::select(vec![0.0, -0.0, 1e21, 1e-7, 5e-324, 1.5e308])
             .prop_map(Value::from),
     ]
-    .prop_filter("acceptable", |number| json::parse(number.to_string().as_bytes(), 1).is_ok())
+    .prop_filter("acceptable", |number| {
+        json::parse(number.to_string().as_bytes(), 1).is_ok()
+    })
 }
 
 fn text() -> impl Strategy<Value = String> {
     prop_oneof![
         "[a-z]{0,4}",
         "\\PC{0,8}",
-        proptest::sample::select(vec!["\u{20ac}\r", "\u{1f600}", "\u{fb33}", "\u{7f}", "\u{0}\u{1f}", "e\u{301}", "\u{2028}"])
-            .prop_map(str::to_owned),
+        proptest::sample::select(vec![
+            "\u{20ac}\r",
+            "\u{1f600}",
+            "\u{fb33}",
+            "\u{7f}",
+            "\u{0}\u{1f}",
+            "e\u{301}",
+            "\u{2028}"
+        ])
+        .prop_map(str::to_owned),
     ]
 }
 
@@ -99,7 +113,13 @@ fn work() -> impl Strategy<Value = Work> {
     let files = proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40), 0..3);
     let run_at = proptest::option::of(0..4_000_000_000_000i64);
     ("[a-z]{1,8}", "[a-z_]{1,8}", run_at, value(), files).prop_map(
-        |(user, task_type, run_at, params, files)| Work { user, task_type, run_at, params, files },
+        |(user, task_type, run_at, params, files)| Work {
+            user,
+            task_type,
+            run_at,
+            params,
+            files,
+        },
     )
 }
 
@@ -118,15 +138,19 @@ fn respelled(value: &Value) -> String {
         }
         Value::Object(members) => {
             let members = members.iter().rev();
-            let members: Vec<_> =
-                members.map(|(name, value)| format!("{} : {}", escaped(name), respelled(value))).collect();
+            let members: Vec<_> = members
+                .map(|(name, value)| format!("{} : {}", escaped(name), respelled(value)))
+                .collect();
             format!("{{\r\n{}}}", members.join(",\n"))
         }
     }
 }
 
 fn escaped(text: &str) -> String {
-    let units: String = text.encode_utf16().map(|unit| format!("\\u{unit:04X}")).collect();
+    let units: String = text
+        .encode_utf16()
+        .map(|unit| format!("\\u{unit:04X}"))
+        .collect();
     format!("\"{units}\"")
 }
 
@@ -199,7 +223,10 @@ for line in sys.stdin:
 #[test]
 fn the_canonical_form_is_the_one_of_another_implementation() {
     const CORPUS: usize = 3_000;
-    let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::default() });
+    let mut runner = TestRunner::new(Config {
+        failure_persistence: None,
+        ..Config::default()
+    });
     let corpus: Vec<Value> = (0..CORPUS)
         .map(|_| value().new_tree(&mut runner).unwrap().current())
         .collect();
@@ -210,7 +237,10 @@ fn the_canonical_form_is_the_one_of_another_implementation() {
         .stdout(Stdio::piped())
         .spawn()
         .expect("`make test` installs python's rfc8785");
-    let texts: Vec<_> = corpus.iter().map(|value| value.to_string().replace('\u{2028}', "\\u2028")).collect();
+    let texts: Vec<_> = corpus
+        .iter()
+        .map(|value| value.to_string().replace('\u{2028}', "\\u2028"))
+        .collect();
     let mut stdin = python.stdin.take().unwrap();
     let input = texts.join("\n") + "\n";
     let writer = std::thread::spawn(move || stdin.write_all(input.as_bytes()));
@@ -220,7 +250,10 @@ fn the_canonical_form_is_the_one_of_another_implementation() {
     let theirs = String::from_utf8(output.stdout).unwrap();
     assert_eq!(theirs.lines().count(), CORPUS);
     for ((value, text), theirs) in corpus.iter().zip(&texts).zip(theirs.lines()) {
-        let ours: String = json::canonical(value).iter().map(|b| format!("{b:02x}")).collect();
+        let ours: String = json::canonical(value)
+            .iter()
+            .map(|b| format!("{b:02x}"))
+            .collect();
         assert_eq!(ours, theirs, "{text}");
     }
 }

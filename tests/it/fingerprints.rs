@@ -5,8 +5,16 @@ use serde_json::{Value, json};
 use crate::support::{Client, Setup};
 
 async fn fingerprint(client: &Client, text: &str) -> String {
-    let reply = client.post("/v1/tasks").json_text(text.to_owned()).send().await;
-    assert!(matches!(reply.status, 200 | 202), "{text}: {}", reply.text());
+    let reply = client
+        .post("/v1/tasks")
+        .json_text(text.to_owned())
+        .send()
+        .await;
+    assert!(
+        matches!(reply.status, 200 | 202),
+        "{text}: {}",
+        reply.text()
+    );
     reply.json()["fingerprint"].as_str().unwrap().to_owned()
 }
 
@@ -41,7 +49,11 @@ async fn the_spelling_does_not_matter_and_the_values_do() {
 }
 
 async fn upload(client: &Client, query: &str, bytes: Vec<u8>) -> Value {
-    let reply = client.post(&format!("/v1/files?type=echo{query}")).body(bytes).send().await;
+    let reply = client
+        .post(&format!("/v1/files?type=echo{query}"))
+        .body(bytes)
+        .send()
+        .await;
     assert!(matches!(reply.status, 200 | 202), "{}", reply.text());
     reply.json()
 }
@@ -57,10 +69,23 @@ async fn every_byte_of_a_large_file_matters_and_its_name_does_not() {
     assert_eq!(again["id"], first["id"]);
     let mut seen = vec![first["fingerprint"].clone()];
     // At the ends, at the seams of common buffer sizes, and at places that a sampling hash would pass over.
-    for at in [0, 1, 65_535, 65_536, 1_048_577, SIZE / 3 + 17, SIZE / 2, SIZE - 2, SIZE - 1] {
+    for at in [
+        0,
+        1,
+        65_535,
+        65_536,
+        1_048_577,
+        SIZE / 3 + 17,
+        SIZE / 2,
+        SIZE - 2,
+        SIZE - 1,
+    ] {
         bytes[at] ^= 1;
         let changed = upload(&client, "", bytes.clone()).await;
-        assert!(!seen.contains(&changed["fingerprint"]), "a change at byte {at} was not seen");
+        assert!(
+            !seen.contains(&changed["fingerprint"]),
+            "a change at byte {at} was not seen"
+        );
         seen.push(changed["fingerprint"].clone());
         bytes[at] ^= 1;
     }
@@ -93,7 +118,10 @@ async fn a_type_may_count_the_name_or_drop_a_param() {
     assert_eq!(named("a").await, named("a").await);
     assert_ne!(named("a").await, named("b").await);
     let traced = async |params: Value| {
-        client.submit_keyless(&json!({"type": "traced", "params": params})).await.id()
+        client
+            .submit_keyless(&json!({"type": "traced", "params": params}))
+            .await
+            .id()
     };
     let base = traced(json!({"n": 1, "trace_id": "x", "deep": {"trace": 1}})).await;
     assert_eq!(traced(json!({"n": 1, "deep": {"trace": 2}})).await, base);

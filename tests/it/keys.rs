@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use crate::support::wire::Wire;
 use crate::support::Setup;
+use crate::support::wire::Wire;
 
 #[tokio::test]
 async fn both_spellings_name_the_same_key() {
@@ -14,11 +14,21 @@ async fn both_spellings_name_the_same_key() {
     for spelling in ["\"order-42\"", "\"order-42\";v=1", "  order-42  "] {
         let replay = client.submit(&task, spelling).await;
         assert_eq!(replay.id(), id, "{spelling}");
-        assert_eq!(replay.header("idempotent-replayed"), Some("true"), "{spelling}");
+        assert_eq!(
+            replay.header("idempotent-replayed"),
+            Some("true"),
+            "{spelling}"
+        );
     }
     // The name of the field is not case-sensitive, the key is.
-    let upper = client.post("/v1/tasks").header("IDEMPOTENCY-KEY", "order-42").json(&task);
-    assert_eq!(upper.send().await.header("idempotent-replayed"), Some("true"));
+    let upper = client
+        .post("/v1/tasks")
+        .header("IDEMPOTENCY-KEY", "order-42")
+        .json(&task);
+    assert_eq!(
+        upper.send().await.header("idempotent-replayed"),
+        Some("true")
+    );
     let other = client.submit(&task, "ORDER-42").await;
     assert_eq!(other.json()["matched_by"], "fingerprint");
 }
@@ -44,12 +54,26 @@ async fn what_is_no_key_is_refused_before_anything_is_recorded() {
         long.as_bytes(),
     ];
     for key in bad {
-        let request = client.post("/v1/tasks").header_bytes("idempotency-key", key).json(&task);
+        let request = client
+            .post("/v1/tasks")
+            .header_bytes("idempotency-key", key)
+            .json(&task);
         request.send().await.problem(400, "idempotency-key-invalid");
     }
-    let twice = client.post("/v1/tasks").key("a").key("a").json(&task).send().await;
+    let twice = client
+        .post("/v1/tasks")
+        .key("a")
+        .key("a")
+        .json(&task)
+        .send()
+        .await;
     twice.problem(400, "idempotency-key-invalid");
-    let upload = client.post("/v1/files?type=echo").key("{}").body("x").send().await;
+    let upload = client
+        .post("/v1/files?type=echo")
+        .key("{}")
+        .body("x")
+        .send()
+        .await;
     upload.problem(400, "idempotency-key-invalid");
     assert_eq!(client.stats().await["total_tasks"], 0);
     client.submit(&task, &"k".repeat(255)).await.expect(202);
@@ -76,7 +100,10 @@ async fn a_type_may_require_a_key() {
     let service = Setup::new().config(config).start().await;
     let client = service.client();
     let task = json!({"type": "strict"});
-    client.submit_keyless(&task).await.problem(400, "idempotency-key-missing");
+    client
+        .submit_keyless(&task)
+        .await
+        .problem(400, "idempotency-key-missing");
     let upload = client.post("/v1/files?type=strict").body("x").send().await;
     upload.problem(400, "idempotency-key-missing");
     client.submit(&task, "k").await.expect(202);
@@ -89,7 +116,12 @@ async fn a_key_is_ignored_where_nothing_is_submitted() {
     let id = client.submit(&json!({"type": "echo"}), "k").await.id();
     let path = format!("/v1/tasks/{id}");
     client.get(&path).key("not a key").send().await.expect(200);
-    client.post(&format!("{path}/cancel")).key("k").send().await.expect(200);
+    client
+        .post(&format!("{path}/cancel"))
+        .key("k")
+        .send()
+        .await
+        .expect(200);
     client.delete(&path).key("{}").send().await.expect(204);
 }
 
@@ -97,8 +129,16 @@ async fn a_key_is_ignored_where_nothing_is_submitted() {
 async fn one_key_is_shared_by_all_ways_of_submitting() {
     let service = Setup::new().start().await;
     let client = service.client();
-    client.submit(&json!({"type": "echo"}), "k").await.expect(202);
-    let upload = client.post("/v1/files?type=echo").key("k").body("x").send().await;
+    client
+        .submit(&json!({"type": "echo"}), "k")
+        .await
+        .expect(202);
+    let upload = client
+        .post("/v1/files?type=echo")
+        .key("k")
+        .body("x")
+        .send()
+        .await;
     let problem = upload.problem(422, "idempotency-key-reused");
     assert_eq!(problem["differs"], json!(["file"]));
 }

@@ -16,15 +16,16 @@ fn recording(world: &World) -> Setup {
 /// Sends all submissions at one moment, each on a connection of its own.
 async fn at_once(
     service: &crate::support::Service,
-    request: impl AsyncFn(Client, usize) -> Reply + Clone,
+    request: impl AsyncFn(Client, usize) -> Reply,
 ) -> Vec<Reply> {
     let clients: Vec<_> = (0..CLIENTS).map(|_| service.client()).collect();
     // Connections are open before the first submission leaves.
     for client in &clients {
         client.get("/livez").send().await.expect(200);
     }
+    let request = &request;
     let sent = clients.into_iter().enumerate();
-    futures_util::future::join_all(sent.map(|(n, client)| request.clone()(client, n))).await
+    futures_util::future::join_all(sent.map(|(n, client)| request(client, n))).await
 }
 
 fn ids(replies: &[Reply]) -> BTreeSet<String> {
@@ -61,7 +62,9 @@ async fn many_submissions_with_one_key_run_once() {
     .await;
     let ids = ids(&replies);
     assert_eq!(ids.len(), 1, "{ids:?}");
-    let replayed = replies.iter().filter(|r| r.header("idempotent-replayed").is_some());
+    let replayed = replies
+        .iter()
+        .filter(|r| r.header("idempotent-replayed").is_some());
     assert_eq!(replayed.count(), CLIENTS - 1);
     service.client().ended(ids.first().unwrap()).await;
     assert_eq!(world.runs().len(), 1);
@@ -121,7 +124,11 @@ async fn distinct_submissions_all_run() {
     for id in &ids {
         assert_eq!(client.ended(id).await["state"], "succeeded");
     }
-    let ran: BTreeSet<_> = world.runs().iter().map(|run| run["id"].to_string()).collect();
+    let ran: BTreeSet<_> = world
+        .runs()
+        .iter()
+        .map(|run| run["id"].to_string())
+        .collect();
     assert_eq!(world.runs().len(), CLIENTS);
     assert_eq!(ran.len(), CLIENTS);
 }
@@ -133,7 +140,10 @@ async fn many_identical_uploads_at_once_run_once_and_are_kept_once() {
     let bytes = vec![7u8; 300_000];
     let replies = at_once(&service, async |client: Client, _| {
         let request = client.post("/v1/files?type=record").body(bytes.clone());
-        request.header("content-type", "application/octet-stream").send().await
+        request
+            .header("content-type", "application/octet-stream")
+            .send()
+            .await
     })
     .await;
     let ids = ids(&replies);

@@ -12,7 +12,11 @@ async fn health_has_its_shape() {
     let client = service.client();
     for path in ["/livez", "/readyz", "/healthz", "/health"] {
         let reply = client.get(path).send().await.expect(200);
-        assert_eq!(reply.header("content-type"), Some("application/health+json"), "{path}");
+        assert_eq!(
+            reply.header("content-type"),
+            Some("application/health+json"),
+            "{path}"
+        );
         assert_eq!(reply.json()["status"], "pass", "{path}");
         assert!(reply.header("x-request-id").is_some());
     }
@@ -22,7 +26,10 @@ async fn health_has_its_shape() {
     }
     let health = client.get("/health").send().await.json();
     assert!(health["limits"]["concurrent_tasks"].is_number(), "{health}");
-    assert!(health["limits"].get("rate_limit_per_minute").is_some(), "{health}");
+    assert!(
+        health["limits"].get("rate_limit_per_minute").is_some(),
+        "{health}"
+    );
 }
 
 #[tokio::test]
@@ -34,13 +41,25 @@ async fn numbers_are_those_of_what_happened() {
     client.ended(&id).await;
     client.submit(&task, "k").await.expect(200);
     client.submit_keyless(&task).await.expect(200);
-    client.submit(&json!({"type": "echo", "params": {"n": 2}}), "k").await.expect(422);
+    client
+        .submit(&json!({"type": "echo", "params": {"n": 2}}), "k")
+        .await
+        .expect(422);
     client.echo(json!({"fail_permanently": true})).await;
-    client.submit_keyless(&json!({"type": "echo", "params": {"n": 3}, "delay_seconds": 600})).await;
+    client
+        .submit_keyless(&json!({"type": "echo", "params": {"n": 3}, "delay_seconds": 600}))
+        .await;
     let cancelled = json!({"type": "echo", "params": {"n": 4}, "delay_seconds": 600});
     let cancelled = client.submit_keyless(&cancelled).await.id();
-    client.post(&format!("/v1/tasks/{cancelled}/cancel")).send().await.expect(200);
-    client.submit_keyless(&json!({"type": "nonsense"})).await.expect(422);
+    client
+        .post(&format!("/v1/tasks/{cancelled}/cancel"))
+        .send()
+        .await
+        .expect(200);
+    client
+        .submit_keyless(&json!({"type": "nonsense"}))
+        .await
+        .expect(422);
 
     let stats = crate::support::deadline::until("what is counted behind the answer", async || {
         let stats = client.stats().await;
@@ -67,13 +86,21 @@ async fn numbers_are_those_of_what_happened() {
         }
         assert!((tally["dedup_rate"].as_f64().unwrap() - 2.0 / 6.0).abs() < 0.01);
         assert!(tally["retry_success_rate"].is_number());
-        for saved in ["executions", "seconds", "bytes_not_sent", "bytes_not_stored"] {
+        for saved in [
+            "executions",
+            "seconds",
+            "bytes_not_sent",
+            "bytes_not_stored",
+        ] {
             assert!(tally["saved"][saved].is_number(), "{saved} in {window}");
         }
     }
     for latency in ["submit", "queue_wait", "run"] {
         for quantile in ["p50", "p90", "p99"] {
-            assert!(stats["latency_ms"][latency][quantile].is_number(), "{latency} {quantile}");
+            assert!(
+                stats["latency_ms"][latency][quantile].is_number(),
+                "{latency} {quantile}"
+            );
         }
     }
     assert!(stats["latency_ms"]["submit"]["p50"].as_f64().unwrap() > 0.0);
@@ -99,7 +126,10 @@ async fn metrics_are_what_a_scraper_reads() {
     client.echo(json!({"n": 1})).await;
     let reply = client.get("/metrics").send().await.expect(200);
     let media_type = reply.header("content-type").unwrap();
-    assert!(media_type.starts_with("application/openmetrics-text") || media_type.starts_with("text/plain"));
+    assert!(
+        media_type.starts_with("application/openmetrics-text")
+            || media_type.starts_with("text/plain")
+    );
     let text = reply.text();
     let mut declared = BTreeSet::new();
     let mut samples = BTreeSet::new();
@@ -112,8 +142,14 @@ async fn metrics_are_what_a_scraper_reads() {
             assert!(value.parse::<f64>().is_ok(), "{line}");
             assert!(samples.insert(series.to_owned()), "{series} occurs twice");
             let name = series.split('{').next().unwrap();
-            assert!(declared.iter().any(|d| name.starts_with(d.as_str())), "{name} is not declared");
-            assert!(name.starts_with("justonce_") || name.starts_with("process_"), "{name}");
+            assert!(
+                declared.iter().any(|d| name.starts_with(d.as_str())),
+                "{name} is not declared"
+            );
+            assert!(
+                name.starts_with("justonce_") || name.starts_with("process_"),
+                "{name}"
+            );
         }
     }
     assert!(samples.len() > 5, "{text}");
@@ -128,7 +164,11 @@ async fn documentation_comes_from_the_binary_alone() {
     let client = service.client();
     for path in ["/docs", "/docs/"] {
         let page = client.get(path).send().await.expect(200);
-        assert!(page.header("content-type").unwrap().starts_with("text/html"));
+        assert!(
+            page.header("content-type")
+                .unwrap()
+                .starts_with("text/html")
+        );
         let policy = page.header("content-security-policy").unwrap();
         assert!(policy.contains("default-src 'none'"), "{policy}");
         let html = page.text();
@@ -149,7 +189,9 @@ async fn documentation_comes_from_the_binary_alone() {
 /// What `src` and `href` name.
 fn attribute_values(html: &str) -> Vec<&str> {
     let after = |attribute: &'static str| {
-        html.split(attribute).skip(1).filter_map(|rest| rest.split('"').next())
+        html.split(attribute)
+            .skip(1)
+            .filter_map(|rest| rest.split('"').next())
     };
     after("src=\"").chain(after("href=\"")).collect()
 }
@@ -158,7 +200,13 @@ fn attribute_values(html: &str) -> Vec<&str> {
 #[tokio::test]
 async fn the_openapi_document_is_the_committed_one() {
     let service = Setup::new().start().await;
-    let document = service.client().get("/openapi.json").send().await.expect(200).json();
+    let document = service
+        .client()
+        .get("/openapi.json")
+        .send()
+        .await
+        .expect(200)
+        .json();
     assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/openapi/openapi.json");
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
@@ -168,7 +216,10 @@ async fn the_openapi_document_is_the_committed_one() {
     }
     let golden = std::fs::read(path).expect("openapi/openapi.json");
     let golden: Value = serde_json::from_slice(&golden).unwrap();
-    assert_eq!(document, golden, "run the test with UPDATE_GOLDEN=1 and read the difference");
+    assert_eq!(
+        document, golden,
+        "run the test with UPDATE_GOLDEN=1 and read the difference"
+    );
 }
 
 #[tokio::test]
@@ -205,12 +256,24 @@ async fn every_problem_has_its_page() {
         store-unavailable queue-full overloaded draining storage-full";
     let index = client.get("/problems").send().await.expect(200).text();
     for slug in slugs.split_whitespace() {
-        let page = client.get(&format!("/problems/{slug}")).send().await.expect(200);
+        let page = client
+            .get(&format!("/problems/{slug}"))
+            .send()
+            .await
+            .expect(200);
         assert!(page.text().contains(slug), "{slug}");
         assert!(index.contains(slug), "{slug} is not in the index");
     }
-    client.get("/problems/none-such").send().await.problem(404, "not-found");
-    client.get("/problems/<script>").send().await.problem(404, "not-found");
+    client
+        .get("/problems/none-such")
+        .send()
+        .await
+        .problem(404, "not-found");
+    client
+        .get("/problems/<script>")
+        .send()
+        .await
+        .problem(404, "not-found");
 }
 
 #[tokio::test]
@@ -219,7 +282,12 @@ async fn the_binary_asks_itself_for_its_health() {
     let url = format!("http://{}", service.address);
     let ask = async |url: &str| {
         let mut command = service.setup().command();
-        command.env("JUSTONCE_URL", url).arg("healthcheck").output().await.unwrap()
+        command
+            .env("JUSTONCE_URL", url)
+            .arg("healthcheck")
+            .output()
+            .await
+            .unwrap()
     };
     assert!(ask(&url).await.status.success());
     assert!(!ask("http://127.0.0.1:1").await.status.success());

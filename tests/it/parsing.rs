@@ -13,7 +13,11 @@ fn fixture(name: &str) -> Vec<u8> {
 }
 
 async fn processed(client: &Client, query: &str, bytes: Vec<u8>) -> Value {
-    let upload = client.post(&format!("/v1/files?type={query}")).body(bytes).send().await;
+    let upload = client
+        .post(&format!("/v1/files?type={query}"))
+        .body(bytes)
+        .send()
+        .await;
     client.ended(&upload.expect(202).id()).await
 }
 
@@ -26,22 +30,39 @@ fn result(task: &Value) -> &Value {
 
 fn columns(sheet: &Value) -> Vec<&str> {
     let columns = sheet["columns"].as_array().unwrap();
-    columns.iter().map(|column| column["name"].as_str().unwrap()).collect()
+    columns
+        .iter()
+        .map(|column| column["name"].as_str().unwrap())
+        .collect()
 }
 
 #[tokio::test]
 async fn a_table_with_semicolons_in_windows_1252() {
     let service = Setup::new().start().await;
     // The name lies about the type: only the bytes count.
-    let task = processed(&service.client(), "process_file&filename=x.pdf", fixture("cities-cp1252.csv")).await;
+    let task = processed(
+        &service.client(),
+        "process_file&filename=x.pdf",
+        fixture("cities-cp1252.csv"),
+    )
+    .await;
     let result = result(&task);
     assert_eq!(result["format"]["kind"], "csv");
-    assert_eq!(result["format"]["encoding"].as_str().unwrap().to_lowercase(), "windows-1252");
+    assert_eq!(
+        result["format"]["encoding"]
+            .as_str()
+            .unwrap()
+            .to_lowercase(),
+        "windows-1252"
+    );
     assert_eq!(result["format"]["delimiter"], ";");
     assert_eq!(result["rows"], 4);
     assert_eq!(columns(result), ["Stadt", "Einwohner", "Fläche", "Notiz"]);
     let people = &result["columns"][1];
-    assert_eq!((people["empty"].as_u64(), people["distinct"].as_u64()), (Some(0), Some(4)));
+    assert_eq!(
+        (people["empty"].as_u64(), people["distinct"].as_u64()),
+        (Some(0), Some(4))
+    );
     assert_eq!(people["max"].as_f64(), Some(1_512_491.0), "{people}");
     assert_eq!(result["columns"][3]["empty"].as_u64(), Some(1));
     let text = result["sample"].to_string();
@@ -59,7 +80,10 @@ async fn rows_that_do_not_fit_are_named_and_harm_no_others() {
     let problems = result(&task)["problems"].as_array().unwrap();
     assert_eq!(problems.len(), 2, "{problems:?}");
     for problem in problems {
-        assert!(problem["row"].is_u64() && problem["message"].is_string(), "{problem}");
+        assert!(
+            problem["row"].is_u64() && problem["message"].is_string(),
+            "{problem}"
+        );
     }
 }
 
@@ -70,7 +94,10 @@ async fn a_workbook_with_two_sheets() {
     let result = result(&task);
     assert_eq!(result["format"]["kind"], "xlsx");
     let sheets = result["sheets"].as_array().unwrap();
-    let names: Vec<_> = sheets.iter().map(|sheet| sheet["name"].as_str().unwrap()).collect();
+    let names: Vec<_> = sheets
+        .iter()
+        .map(|sheet| sheet["name"].as_str().unwrap())
+        .collect();
     assert_eq!(names, ["people", "totals"]);
     assert_eq!(sheets[0]["rows"], 3);
     assert_eq!(columns(&sheets[0]), ["name", "age", "city"]);
@@ -113,8 +140,16 @@ async fn documents_become_text() {
     let client = service.client();
     let cases: [(&str, &[&str], &[&str]); 4] = [
         ("report.pdf", &["speaks of herons", "speaks of otters"], &[]),
-        ("report.docx", &["Smørrebrød", "second paragraph", "North"], &["<w:"]),
-        ("page.html", &["Tides", "The moon pulls the", "nearly"], &["never text", "<p>", "color"]),
+        (
+            "report.docx",
+            &["Smørrebrød", "second paragraph", "North"],
+            &["<w:"],
+        ),
+        (
+            "page.html",
+            &["Tides", "The moon pulls the", "nearly"],
+            &["never text", "<p>", "color"],
+        ),
         ("notes.md", &["Garden", "spade", "dig --deep"], &[]),
     ];
     for (name, expected, absent) in cases {
@@ -129,11 +164,25 @@ async fn documents_become_text() {
         }
         assert!(result["words"].as_u64().unwrap() > 3, "{name}");
     }
-    let pdf = processed(&client, "process_document&params=%7B%22chunk_size_chars%22%3A20%7D", fixture("report.pdf")).await;
+    let pdf = processed(
+        &client,
+        "process_document&params=%7B%22chunk_size_chars%22%3A20%7D",
+        fixture("report.pdf"),
+    )
+    .await;
     assert_eq!(result(&pdf)["pages"], 2);
-    let pages = result(&pdf)["chunks"].as_array().unwrap().iter().map(|chunk| chunk["page"].as_u64());
+    let pages = result(&pdf)["chunks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|chunk| chunk["page"].as_u64());
     assert!(pages.clone().any(|page| page == Some(1)) && pages.clone().any(|page| page == Some(2)));
-    let html = processed(&client, "process_document&filename=other", fixture("page.html")).await;
+    let html = processed(
+        &client,
+        "process_document&filename=other",
+        fixture("page.html"),
+    )
+    .await;
     assert_eq!(result(&html)["title"], "Tidal & lunar");
 }
 
@@ -150,7 +199,8 @@ async fn a_document_in_params_is_cut_into_chunks_that_overlap() {
     assert!(chunks.len() > 10, "{}", chunks.len());
     for pair in chunks.windows(2) {
         assert!(pair[0]["text"].as_str().unwrap().chars().count() <= 200);
-        let overlap = pair[0]["end"].as_u64().unwrap() as i64 - pair[1]["start"].as_u64().unwrap() as i64;
+        let overlap =
+            pair[0]["end"].as_u64().unwrap() as i64 - pair[1]["start"].as_u64().unwrap() as i64;
         assert!((0..=40).contains(&overlap), "{overlap}");
     }
 }
@@ -197,7 +247,11 @@ fn bomb(size: usize) -> Vec<u8> {
         <Relationship Id=\"r1\" Type=\"http://schemas.openxmlformats.org/officeDocument/2006/relationships/worksheet\" \
         Target=\"worksheets/sheet1.xml\"/></Relationships>";
     add("xl/_rels/workbook.xml.rels", relations, 0);
-    add("xl/worksheets/sheet1.xml", "<?xml version=\"1.0\"?><worksheet><sheetData>", size);
+    add(
+        "xl/worksheets/sheet1.xml",
+        "<?xml version=\"1.0\"?><worksheet><sheetData>",
+        size,
+    );
     archive.finish().unwrap().into_inner()
 }
 
@@ -220,14 +274,30 @@ async fn damaged_files_fail_clearly_and_the_service_lives_on() {
         bytes.truncate(bytes.len() / 2);
         bytes
     };
-    let nested = format!("%PDF-1.7\n1 0 obj\n{}{}\nendobj\n", "[".repeat(50_000), "]".repeat(50_000));
+    let nested = format!(
+        "%PDF-1.7\n1 0 obj\n{}{}\nendobj\n",
+        "[".repeat(50_000),
+        "]".repeat(50_000)
+    );
     let cases = [
         ("process_document", "half a PDF", cut("report.pdf")),
         ("process_document", "half a DOCX", cut("report.docx")),
-        ("process_document", "only the head of a PDF", b"%PDF-1.7\n".to_vec()),
-        ("process_document", "nested without end", nested.into_bytes()),
+        (
+            "process_document",
+            "only the head of a PDF",
+            b"%PDF-1.7\n".to_vec(),
+        ),
+        (
+            "process_document",
+            "nested without end",
+            nested.into_bytes(),
+        ),
         ("process_file", "half a workbook", cut("people.xlsx")),
-        ("process_file", "only the head of a ZIP", b"PK\x03\x04".to_vec()),
+        (
+            "process_file",
+            "only the head of a ZIP",
+            b"PK\x03\x04".to_vec(),
+        ),
     ];
     for (task_type, name, bytes) in cases {
         let task = processed(&client, task_type, bytes).await;
@@ -248,7 +318,10 @@ async fn entities_of_a_document_are_not_followed() {
         <w:document xmlns:w=\"http://schemas.openxmlformats.org/wordprocessingml/2006/main\"><w:body><w:p><w:r>\
         <w:t>before &x; after</w:t></w:r></w:p></w:body></w:document>";
     let types = "<?xml version=\"1.0\"?><Types xmlns=\"http://schemas.openxmlformats.org/package/2006/content-types\"/>";
-    for (name, text) in [("[Content_Types].xml", types), ("word/document.xml", document)] {
+    for (name, text) in [
+        ("[Content_Types].xml", types),
+        ("word/document.xml", document),
+    ] {
         archive.start_file(name, options).unwrap();
         archive.write_all(text.as_bytes()).unwrap();
     }

@@ -38,7 +38,9 @@ async fn what_was_acknowledged_is_there_after_a_restart() {
     let subject = embedded().await;
     let done = draft(json!({"n": 1})).key("done");
     let before = subject.succeeded(&done).await;
-    let waiting = subject.new_task(&draft(json!({"n": 2})).key("waiting")).await;
+    let waiting = subject
+        .new_task(&draft(json!({"n": 2})).key("waiting"))
+        .await;
     let first = subject.lease(LONG).await;
     let subject = subject.reopened().await;
     let after = subject.task(&before.id).await;
@@ -46,7 +48,12 @@ async fn what_was_acknowledged_is_there_after_a_restart() {
     // Whoever held a lease is gone with the process: the task is taken up again, under a newer token.
     let second = subject.lease(LONG).await;
     assert_eq!(second.task.id, waiting.id);
-    assert!(second.token > first.token, "{:?} after {:?}", second.token, first.token);
+    assert!(
+        second.token > first.token,
+        "{:?} after {:?}",
+        second.token,
+        first.token
+    );
     lost(subject.complete(&first, "1").await);
     recorded(subject.complete(&second, "2").await);
 }
@@ -61,7 +68,10 @@ async fn a_full_queue_takes_no_more_and_still_answers_duplicates() {
     let over = draft(json!({"n": 3})).key("k");
     let refused = subject.admit(&over).await;
     assert!(matches!(refused, Admitted::QueueFull), "{refused:?}");
-    assert!(matches!(subject.admit(&draft(json!({"n": 0}))).await, Admitted::Duplicate { .. }));
+    assert!(matches!(
+        subject.admit(&draft(json!({"n": 0}))).await,
+        Admitted::Duplicate { .. }
+    ));
     let lease = subject.lease(LONG).await;
     recorded(subject.complete(&lease, "1").await);
     // Nothing of the refused one was recorded: it is new, and so is its key.

@@ -4,9 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use justonce::domain::task::{State, TaskId};
-use justonce::store::{
-    Admitted, Cancelled, Fenced, Forgotten, Found, Lease, MatchedBy, Missing,
-};
+use justonce::store::{Admitted, Cancelled, Fenced, Forgotten, Found, Lease, MatchedBy, Missing};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::json;
@@ -15,11 +13,17 @@ use crate::support::store::{Draft, LONG, Subject, draft_of, memory, plain_type, 
 
 #[derive(Clone, Debug)]
 enum Step {
-    Admit { key: Option<u8>, content: u8 },
+    Admit {
+        key: Option<u8>,
+        content: u8,
+    },
     Lease,
     /// The `usize` picks a lease or a task, the newest more often than the oldest.
     Complete(usize),
-    Fail { lease: usize, permanent: bool },
+    Fail {
+        lease: usize,
+        permanent: bool,
+    },
     Release(usize),
     Cancel(usize),
     Forget(usize),
@@ -41,11 +45,18 @@ fn step() -> impl Strategy<Value = Step> {
 #[test]
 fn a_store_agrees_with_the_model_over_random_histories() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let config = Config { cases: 64, failure_persistence: None, ..Config::default() };
+    let config = Config {
+        cases: 64,
+        failure_persistence: None,
+        ..Config::default()
+    };
     let histories = proptest::collection::vec(step(), 1..80);
     let played = TestRunner::new(config).run(&histories, |steps| {
         runtime.block_on(async {
-            let mut game = Game { subject: memory().await, model: Model::default() };
+            let mut game = Game {
+                subject: memory().await,
+                model: Model::default(),
+            };
             for step in steps {
                 game.play(step).await;
             }
@@ -142,7 +153,10 @@ impl Game {
             }
             return;
         }
-        let blocking = model.tasks.iter().position(|t| t.content == content && t.blocks());
+        let blocking = model
+            .tasks
+            .iter()
+            .position(|t| t.content == content && t.blocks());
         let task = match (answer, blocking) {
             (Admitted::Duplicate { answer, matched_by }, Some(task)) => {
                 assert_eq!(matched_by, MatchedBy::Fingerprint);
@@ -173,7 +187,10 @@ impl Game {
         let lease = self.subject.lease_many(1, LONG).await.pop();
         let ready = |t: &ModelTask| t.state == ModelState::Ready;
         let Some(lease) = lease else {
-            assert!(!self.model.tasks.iter().any(ready), "a ready task was not leased");
+            assert!(
+                !self.model.tasks.iter().any(ready),
+                "a ready task was not leased"
+            );
             return;
         };
         let index = self.model.leases.len();
@@ -202,7 +219,11 @@ impl Game {
             held.completed_by = Some(index);
         }
         let repeat = held.completed_by == Some(index) && held.state == ModelState::Succeeded;
-        assert_eq!(matches!(answer, Fenced::Recorded(_)), running || repeat, "{held:?}");
+        assert_eq!(
+            matches!(answer, Fenced::Recorded(_)),
+            running || repeat,
+            "{held:?}"
+        );
     }
 
     async fn fail(&mut self, pick: usize, permanent: bool) {
@@ -217,7 +238,11 @@ impl Game {
             held.holder = None;
             if held.state == ModelState::Running {
                 let over = permanent || held.attempt == MAX_ATTEMPTS;
-                held.state = if over { ModelState::Failed } else { ModelState::Ready };
+                held.state = if over {
+                    ModelState::Failed
+                } else {
+                    ModelState::Ready
+                };
             }
         }
         // A repeat may be recorded or refused: either way it changes nothing, as the comparison sees.
@@ -246,7 +271,12 @@ impl Game {
         let Some(task) = self.pick_task(pick) else {
             return;
         };
-        let answer = self.subject.store.cancel(&user(), &self.model.tasks[task].id).await.unwrap();
+        let answer = self
+            .subject
+            .store
+            .cancel(&user(), &self.model.tasks[task].id)
+            .await
+            .unwrap();
         let task = &mut self.model.tasks[task];
         match (task.state, answer) {
             (ModelState::Ready | ModelState::Running, Cancelled::Done { stopping, .. }) => {
@@ -267,7 +297,12 @@ impl Game {
         if stopping(&self.model.tasks[task]) {
             return;
         }
-        let answer = self.subject.store.forget(&user(), &self.model.tasks[task].id).await.unwrap();
+        let answer = self
+            .subject
+            .store
+            .forget(&user(), &self.model.tasks[task].id)
+            .await
+            .unwrap();
         let task = &mut self.model.tasks[task];
         match answer {
             Forgotten::Done => {

@@ -11,7 +11,10 @@ async fn a_new_submission_is_accepted_and_runs() {
     let task = json!({"type": "echo", "params": {"a": [1, "ü", null]}, "tags": {"team": "red"}});
     let reply = client.submit(&task, "first").await.expect(202);
     let id = reply.id();
-    assert_eq!(reply.header("location"), Some(format!("/v1/tasks/{id}").as_str()));
+    assert_eq!(
+        reply.header("location"),
+        Some(format!("/v1/tasks/{id}").as_str())
+    );
     assert!(reply.header("retry-after").unwrap().parse::<u32>().is_ok());
     assert_eq!(reply.header("idempotency-key"), Some("first"));
     assert_eq!(reply.header("durability"), Some("fsync"));
@@ -23,14 +26,22 @@ async fn a_new_submission_is_accepted_and_runs() {
     assert_eq!(accepted["tags"], json!({"team": "red"}));
     assert_eq!(accepted["links"]["self"], format!("/v1/tasks/{id}"));
     let fingerprint = accepted["fingerprint"].as_str().unwrap();
-    assert!(fingerprint.starts_with("v1:") && fingerprint.len() == 67, "{fingerprint}");
+    assert!(
+        fingerprint.starts_with("v1:") && fingerprint.len() == 67,
+        "{fingerprint}"
+    );
 
     let ended = client.ended(&id).await;
     assert_eq!(ended["state"], "succeeded");
     assert_eq!(ended["result"], json!({"a": [1, "ü", null]}));
     assert_eq!(ended["attempt"], 1);
     assert_eq!(ended["error"], json!(null));
-    for at in ["created_at", "started_at", "finished_at", "dedup_expires_at"] {
+    for at in [
+        "created_at",
+        "started_at",
+        "finished_at",
+        "dedup_expires_at",
+    ] {
         assert!(ended[at].as_str().unwrap().ends_with('Z'), "{at}: {ended}");
     }
 }
@@ -70,11 +81,17 @@ async fn a_key_used_for_other_content_is_refused_at_any_time_and_names_the_field
         let reply = client.submit(&other, "k").await;
         let problem = reply.problem(422, "idempotency-key-reused");
         assert_eq!(problem["differs"], json!(["/params/lang", "/params/new"]));
-        assert!(!reply.text().contains("secret-de"), "a stored value was shown");
+        assert!(
+            !reply.text().contains("secret-de"),
+            "a stored value was shown"
+        );
         client.ended(&id).await;
     }
     let by_type = json!({"type": "other", "params": {}});
-    let problem = client.submit(&by_type, "k").await.problem(422, "idempotency-key-reused");
+    let problem = client
+        .submit(&by_type, "k")
+        .await
+        .problem(422, "idempotency-key-reused");
     let differs = problem["differs"].as_array().unwrap();
     assert!(differs.contains(&json!("/type")), "{problem}");
     let total = client.stats().await["total_tasks"].clone();
@@ -104,7 +121,10 @@ async fn the_same_content_joins_without_a_key_or_with_another() {
     let replay = client.submit(&task, "late").await.expect(200);
     assert_eq!(replay.json()["matched_by"], "idempotency_key");
     let other = json!({"type": "gated", "params": {"a": 1}});
-    client.submit(&other, "late").await.problem(422, "idempotency-key-reused");
+    client
+        .submit(&other, "late")
+        .await
+        .problem(422, "idempotency-key-reused");
     assert_eq!(world.runs().len(), 1);
 }
 
@@ -114,7 +134,9 @@ async fn a_duplicate_joins_with_the_higher_priority_and_the_earlier_start() {
     let client = service.client();
     let task = |extra: serde_json::Value| {
         let mut task = json!({"type": "echo", "params": {"p": 1}});
-        task.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        task.as_object_mut()
+            .unwrap()
+            .extend(extra.as_object().unwrap().clone());
         task
     };
     let late = task(json!({"delay_seconds": 3600, "priority": 7}));
@@ -143,7 +165,10 @@ async fn a_failed_task_answers_its_key_but_not_its_content_until_the_limit() {
     // max_resubmissions is 3: three new tasks after the first, then the newest failed one.
     let mut ids = vec![id];
     for round in 1..=3 {
-        let again = client.submit(&task, &format!("again-{round}")).await.expect(202);
+        let again = client
+            .submit(&task, &format!("again-{round}"))
+            .await
+            .expect(202);
         assert_eq!(again.json()["deduplicated"], false, "round {round}");
         ids.push(again.id());
         client.ended(ids.last().unwrap()).await;
@@ -162,7 +187,11 @@ async fn after_a_cancelled_task_the_same_content_is_new() {
     let client = service.client();
     let task = json!({"type": "echo", "params": {"c": 1}});
     let id = client.submit(&task, "k").await.expect(202).id();
-    client.post(&format!("/v1/tasks/{id}/cancel")).send().await.expect(200);
+    client
+        .post(&format!("/v1/tasks/{id}/cancel"))
+        .send()
+        .await
+        .expect(200);
     let replay = client.submit(&task, "k").await.expect(200).json();
     assert_eq!(replay["state"], "cancelled");
     let anew = client.submit_keyless(&task).await.expect(202);
@@ -182,9 +211,15 @@ async fn mode_none_matches_nothing_but_its_key() {
     assert_eq!(client.submit(&free, "one").await.expect(200).id(), one);
     let plain = json!({"type": "echo", "params": {"f": 1}});
     let plain = client.submit_keyless(&plain).await.expect(202).id();
-    assert!(plain != one && plain != two, "a task of mode none answered for another");
+    assert!(
+        plain != one && plain != two,
+        "a task of mode none answered for another"
+    );
     let changed = json!({"type": "echo", "params": {"f": 2}, "dedup": {"mode": "none"}});
-    client.submit(&changed, "one").await.problem(422, "idempotency-key-reused");
+    client
+        .submit(&changed, "one")
+        .await
+        .problem(422, "idempotency-key-reused");
 }
 
 #[tokio::test]
@@ -207,7 +242,12 @@ async fn a_check_changes_nothing() {
     let client = service.client();
     let task = json!({"type": "echo", "params": {"q": 1}});
     let check = async |task: &serde_json::Value, key: &str| {
-        let reply = client.post("/v1/tasks/check").key(key).json(task).send().await;
+        let reply = client
+            .post("/v1/tasks/check")
+            .key(key)
+            .json(task)
+            .send()
+            .await;
         reply.expect(200).json()
     };
     assert_eq!(check(&task, "k").await["verdict"], "new");
@@ -224,7 +264,11 @@ async fn a_check_changes_nothing() {
     let reused = check(&json!({"type": "echo", "params": {"q": 2}}), "k").await;
     assert_eq!(reused["verdict"], "key_reused");
     assert_eq!(reused["differs"], json!(["/params/q"]));
-    assert_eq!(client.task(&id).await["duplicates"], 0, "a check was counted");
+    assert_eq!(
+        client.task(&id).await["duplicates"],
+        0,
+        "a check was counted"
+    );
     // The key "other" was only asked about: it is free.
     let anew = json!({"type": "echo", "params": {"q": 3}});
     client.submit(&anew, "other").await.expect(202);
@@ -255,7 +299,10 @@ async fn the_window_of_the_environment_is_the_default() {
         let text = task[name].as_str().unwrap();
         justonce::domain::timestamp::Timestamp::parse_rfc3339(text).unwrap()
     };
-    assert_eq!(at("dedup_expires_at").since(at("finished_at")).as_secs(), 7200);
+    assert_eq!(
+        at("dedup_expires_at").since(at("finished_at")).as_secs(),
+        7200
+    );
 }
 
 #[tokio::test]
@@ -263,16 +310,31 @@ async fn prefer_wait_attaches_to_the_task() {
     let service = Setup::new().start().await;
     let client = service.client();
     let task = json!({"type": "echo", "params": {"sleep_ms": 200}});
-    let reply = client.post("/v1/tasks").wait(30).json(&task).send().await.expect(200);
+    let reply = client
+        .post("/v1/tasks")
+        .wait(30)
+        .json(&task)
+        .send()
+        .await
+        .expect(200);
     assert_eq!(reply.header("preference-applied"), Some("wait=30"));
     assert_eq!(reply.json()["state"], "succeeded");
     assert_eq!(reply.json()["deduplicated"], false);
 
     let long = json!({"type": "echo", "params": {"sleep_ms": 60_000}});
-    let reply = client.post("/v1/tasks").wait(1).json(&long).send().await.expect(202);
+    let reply = client
+        .post("/v1/tasks")
+        .wait(1)
+        .json(&long)
+        .send()
+        .await
+        .expect(202);
     assert!(!crate::support::client::is_ended(&reply.json()));
     // More than the cap is held to the cap, and other preferences are no error.
-    let capped = client.post("/v1/tasks").header("prefer", "respond-async, wait=9999").json(&task);
+    let capped = client
+        .post("/v1/tasks")
+        .header("prefer", "respond-async, wait=9999")
+        .json(&task);
     let capped = capped.send().await.expect(200);
     assert_eq!(capped.header("preference-applied"), Some("wait=50"));
 }
@@ -287,7 +349,10 @@ async fn keys_content_and_tasks_of_two_users_never_meet() {
     let reply = bob.submit(&task, "k").await.expect(202);
     assert_ne!(reply.id(), of_ann);
     assert_eq!(reply.json()["deduplicated"], false);
-    bob.get(&format!("/v1/tasks/{of_ann}")).send().await.problem(404, "not-found");
+    bob.get(&format!("/v1/tasks/{of_ann}"))
+        .send()
+        .await
+        .problem(404, "not-found");
 }
 
 #[tokio::test]

@@ -23,9 +23,18 @@ fn admin(service: &Service) -> Client {
 /// A client with a key of its own, and the key's id.
 async fn client_of(service: &Service, user: &str, scopes: &[&str]) -> (Client, String) {
     let wanted = json!({"user": user, "scopes": scopes});
-    let made = admin(service).post("/v1/keys").json(&wanted).send().await.expect(201).json();
+    let made = admin(service)
+        .post("/v1/keys")
+        .json(&wanted)
+        .send()
+        .await
+        .expect(201)
+        .json();
     let secret = made["key"].as_str().unwrap();
-    (service.client().bearer(secret), made["id"].as_str().unwrap().to_owned())
+    (
+        service.client().bearer(secret),
+        made["id"].as_str().unwrap().to_owned(),
+    )
 }
 
 #[tokio::test]
@@ -50,20 +59,45 @@ async fn without_a_valid_key_nothing_is_told() {
         ] {
             let reply = client.request(method, path).send().await;
             reply.problem(401, "unauthenticated");
-            assert!(reply.header("www-authenticate").unwrap().starts_with("Bearer"));
+            assert!(
+                reply
+                    .header("www-authenticate")
+                    .unwrap()
+                    .starts_with("Bearer")
+            );
         }
     }
-    let basic = nobody.get("/stats").header("authorization", "Basic eDp5").send().await;
+    let basic = nobody
+        .get("/stats")
+        .header("authorization", "Basic eDp5")
+        .send()
+        .await;
     basic.problem(401, "unauthenticated");
     let in_query = format!("/v1/tasks?key={BOOTSTRAP}");
-    nobody.get(&in_query).send().await.problem(401, "unauthenticated");
-    for open in ["/livez", "/readyz", "/docs", "/openapi.json", "/problems/forbidden"] {
+    nobody
+        .get(&in_query)
+        .send()
+        .await
+        .problem(401, "unauthenticated");
+    for open in [
+        "/livez",
+        "/readyz",
+        "/docs",
+        "/openapi.json",
+        "/problems/forbidden",
+    ] {
         nobody.get(open).send().await.expect(200);
     }
     let ready = nobody.get("/readyz").send().await.json();
-    assert!(ready.get("checks").is_none(), "readyz tells strangers too much: {ready}");
+    assert!(
+        ready.get("checks").is_none(),
+        "readyz tells strangers too much: {ready}"
+    );
     assert!(admin(&service).get("/readyz").send().await.json()["checks"].is_object());
-    assert!(!service.log_text().contains(BOOTSTRAP), "a secret stands in the log");
+    assert!(
+        !service.log_text().contains(BOOTSTRAP),
+        "a secret stands in the log"
+    );
 }
 
 #[tokio::test]
@@ -90,12 +124,22 @@ async fn each_route_needs_its_scope() {
         (Method::GET, "/v1/keys".into(), "admin"),
         (Method::POST, "/v1/keys".into(), "admin"),
     ];
-    for scope in ["submit", "read", "cancel", "metrics", "lease", "act-as", "admin"] {
+    for scope in [
+        "submit", "read", "cancel", "metrics", "lease", "act-as", "admin",
+    ] {
         let (client, _) = client_of(&service, "ann", &[scope]).await;
         for (method, path, needed) in &routes {
-            let reply = client.request(method.clone(), path).json(&task).send().await;
+            let reply = client
+                .request(method.clone(), path)
+                .json(&task)
+                .send()
+                .await;
             if scope == *needed || scope == "admin" {
-                assert!(!matches!(reply.status, 401 | 403), "{scope} at {method} {path}: {}", reply.text());
+                assert!(
+                    !matches!(reply.status, 401 | 403),
+                    "{scope} at {method} {path}: {}",
+                    reply.text()
+                );
             } else {
                 reply.problem(403, "forbidden");
             }
@@ -112,7 +156,13 @@ async fn what_is_anothers_is_answered_as_what_is_not_there() {
     let task = json!({"type": "echo", "params": {"secret": "of ann"}});
     let id = ann.submit(&task, "k").await.id();
     ann.ended(&id).await;
-    let file = ann.post("/v1/files").body("of ann").send().await.expect(201).json();
+    let file = ann
+        .post("/v1/files")
+        .body("of ann")
+        .send()
+        .await
+        .expect(201)
+        .json();
     let sha256 = file["sha256"].as_str().unwrap();
     let unknown = format!("{}{}", &id[..4], "0".repeat(32));
     let answers = async |id: &str, sha256: &str| {
@@ -136,20 +186,31 @@ async fn what_is_anothers_is_answered_as_what_is_not_there() {
         }
         answers
     };
-    assert_eq!(answers(&id, sha256).await, answers(&unknown, &"0".repeat(64)).await);
+    assert_eq!(
+        answers(&id, sha256).await,
+        answers(&unknown, &"0".repeat(64)).await
+    );
     assert!(bob.list("").await.is_empty());
     assert!(bob.list("key=k").await.is_empty());
     let same = bob.submit(&task, "k").await.expect(202);
     assert_eq!(same.json()["deduplicated"], false);
     let reference = json!({"type": "echo", "file": {"sha256": sha256}});
-    bob.submit(&reference, "f").await.problem(422, "file-unknown");
+    bob.submit(&reference, "f")
+        .await
+        .problem(422, "file-unknown");
     assert_eq!(ann.task(&id).await["state"], "succeeded");
     // Each counts what is theirs.
     bob.ended(&same.id()).await;
     let stats = bob.stats().await;
-    assert_eq!((&stats["scope"], &stats["total_tasks"]), (&json!("user"), &json!(1)));
+    assert_eq!(
+        (&stats["scope"], &stats["total_tasks"]),
+        (&json!("user"), &json!(1))
+    );
     let all = admin(&service).stats().await;
-    assert_eq!((&all["scope"], &all["total_tasks"]), (&json!("all"), &json!(2)));
+    assert_eq!(
+        (&all["scope"], &all["total_tasks"]),
+        (&json!("all"), &json!(2))
+    );
 }
 
 #[tokio::test]
@@ -161,13 +222,21 @@ async fn only_act_as_may_name_another_user() {
     assert_eq!(as_ann.json()["user"], "ann");
     let (ann, _) = client_of(&service, "ann", &["submit", "read"]).await;
     assert_eq!(ann.submit(&task, "k").await.id(), as_ann.id());
-    gateway.get(&format!("/v1/tasks/{}", as_ann.id())).send().await.problem(404, "not-found");
+    gateway
+        .get(&format!("/v1/tasks/{}", as_ann.id()))
+        .send()
+        .await
+        .problem(404, "not-found");
     let forged = ann.user("bob").submit(&task, "k2").await;
     forged.problem(403, "forbidden");
     // To name oneself is no forgery.
     ann.user("ann").get("/v1/tasks").send().await.expect(200);
     for bad in ["a b", "{p01}", &"x".repeat(129)] {
-        let reply = gateway.get("/v1/tasks").header("x-user-id", bad).send().await;
+        let reply = gateway
+            .get("/v1/tasks")
+            .header("x-user-id", bad)
+            .send()
+            .await;
         assert_eq!(reply.status, 400, "{bad}");
     }
 }
@@ -178,7 +247,11 @@ async fn a_revoked_key_is_refused_and_stays_so() {
     let (client, id) = client_of(&service, "ann", &["read"]).await;
     client.get("/v1/tasks").send().await.expect(200);
     let listed = admin(&service).get("/v1/keys").send().await.expect(200);
-    assert!(listed.text().contains(&id) && !listed.text().contains("secret"), "{}", listed.text());
+    assert!(
+        listed.text().contains(&id) && !listed.text().contains("secret"),
+        "{}",
+        listed.text()
+    );
     let path = format!("/v1/keys/{id}");
     admin(&service).delete(&path).send().await.expect(204);
     until("the revocation", async || {
@@ -186,16 +259,31 @@ async fn a_revoked_key_is_refused_and_stays_so() {
         (reply.status == 401).then_some(())
     })
     .await;
-    admin(&service).delete("/v1/keys/none").send().await.problem(404, "not-found");
+    admin(&service)
+        .delete("/v1/keys/none")
+        .send()
+        .await
+        .problem(404, "not-found");
     let expired = json!({"user": "ann", "scopes": ["read"], "expires_at": "2001-01-01T00:00:00Z"});
-    admin(&service).post("/v1/keys").json(&expired).send().await.problem(422, "validation-failed");
+    admin(&service)
+        .post("/v1/keys")
+        .json(&expired)
+        .send()
+        .await
+        .problem(422, "validation-failed");
 }
 
 #[tokio::test]
 async fn keys_survive_a_restart() {
     let service = with_keys().await;
     let wanted = json!({"user": "ann", "scopes": ["read"]});
-    let made = admin(&service).post("/v1/keys").json(&wanted).send().await.expect(201).json();
+    let made = admin(&service)
+        .post("/v1/keys")
+        .json(&wanted)
+        .send()
+        .await
+        .expect(201)
+        .json();
     let service = service.kill().await.start().await;
     let client = service.client().bearer(made["key"].as_str().unwrap());
     client.get("/v1/tasks").send().await.expect(200);
@@ -219,9 +307,23 @@ async fn the_command_line_makes_lists_and_revokes_keys() {
         assert!(output.status.success(), "{args:?}: {errors}");
         String::from_utf8(output.stdout).unwrap()
     };
-    let made = run(&["keys", "create", "--user", "carol", "--scopes", "submit,read"]).await;
-    let words: Vec<_> = made.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').collect();
-    let key = words.iter().find(|word| word.starts_with("jo_")).expect("the secret").to_string();
+    let made = run(&[
+        "keys",
+        "create",
+        "--user",
+        "carol",
+        "--scopes",
+        "submit,read",
+    ])
+    .await;
+    let words: Vec<_> = made
+        .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+        .collect();
+    let key = words
+        .iter()
+        .find(|word| word.starts_with("jo_"))
+        .expect("the secret")
+        .to_string();
     let carol = service.client().bearer(&key);
     carol.get("/v1/tasks").send().await.expect(200);
     let listed = run(&["keys", "list"]).await;
@@ -239,13 +341,26 @@ async fn the_command_line_makes_lists_and_revokes_keys() {
 
 #[tokio::test]
 async fn off_is_for_this_machine_only() {
-    let open = Setup::new().env("JUSTONCE_LISTEN", "0.0.0.0:0").env("JUSTONCE_AUTH", "off");
+    let open = Setup::new()
+        .env("JUSTONCE_LISTEN", "0.0.0.0:0")
+        .env("JUSTONCE_AUTH", "off");
     let output = open.command().output().await.unwrap();
-    assert!(!output.status.success(), "it listens to everyone without asking who they are");
+    assert!(
+        !output.status.success(),
+        "it listens to everyone without asking who they are"
+    );
     let off = Setup::new().start().await;
     let client = off.client();
     let task = json!({"type": "echo"});
-    assert_eq!(client.user("ann").submit(&task, "k").await.json()["user"], "ann");
+    assert_eq!(
+        client.user("ann").submit(&task, "k").await.json()["user"],
+        "ann"
+    );
     assert_eq!(client.submit(&task, "k").await.json()["user"], "anonymous");
-    client.get("/v1/tasks").header("x-user-id", "a b").send().await.problem(400, "invalid-request");
+    client
+        .get("/v1/tasks")
+        .header("x-user-id", "a b")
+        .send()
+        .await
+        .problem(400, "invalid-request");
 }

@@ -71,7 +71,9 @@ fn assert_one(admitted: &[Admitted]) {
 }
 
 async fn one_key_names_one_task_however_many_ask_at_once(subject: Subject) {
-    let one = draft(json!({})).key("k").with(|s| s.dedup.mode = Some(DedupMode::None));
+    let one = draft(json!({}))
+        .key("k")
+        .with(|s| s.dedup.mode = Some(DedupMode::None));
     assert_one(&admitted_at_once(&subject, vec![one; AT_ONCE]).await);
     assert_eq!(subject.lease_many(AT_ONCE, LONG).await.len(), 1);
 }
@@ -82,7 +84,10 @@ async fn one_content_is_one_task_however_many_ask_at_once(subject: Subject) {
     assert_one(&admitted);
     let lease = subject.lease(LONG).await;
     assert!(subject.lease_many(AT_ONCE, LONG).await.is_empty());
-    assert_eq!(subject.task(&lease.task.id).await.duplicates, AT_ONCE as u64 - 1);
+    assert_eq!(
+        subject.task(&lease.task.id).await.duplicates,
+        AT_ONCE as u64 - 1
+    );
     for n in 0..AT_ONCE {
         let again = subject.admit(&keyed(n)).await;
         assert_eq!(matched(&again), Some(MatchedBy::IdempotencyKey), "k{n}");
@@ -99,19 +104,28 @@ async fn distinct_contents_are_distinct_tasks(subject: Subject) {
 }
 
 async fn an_admission_repeated_with_its_nonce_is_answered_as_before(subject: Subject) {
-    for draft in [draft(json!({"keyed": 1})).key("k"), draft(json!({"keyless": 1}))] {
+    for draft in [
+        draft(json!({"keyed": 1})).key("k"),
+        draft(json!({"keyless": 1})),
+    ] {
         let admission = draft.admission();
         let first = subject.store.admit(admission.clone()).await.unwrap();
         let repeat = subject.store.admit(admission).await.unwrap();
         assert_eq!(id_of(&first), id_of(&repeat));
-        assert_eq!(matched(&repeat), None, "a lost reply made the submission its own duplicate");
+        assert_eq!(
+            matched(&repeat),
+            None,
+            "a lost reply made the submission its own duplicate"
+        );
         assert_eq!(subject.task(&id_of(&first)).await.duplicates, 0);
         assert_eq!(subject.lease_many(9, LONG).await.len(), 1);
     }
 }
 
 async fn a_reused_key_changes_nothing_and_names_the_fields(subject: Subject) {
-    let task = subject.new_task(&draft(json!({"a": 1, "b": 1})).key("k")).await;
+    let task = subject
+        .new_task(&draft(json!({"a": 1, "b": 1})).key("k"))
+        .await;
     let other = draft(json!({"a": 1, "b": 2})).key("k");
     for _ in 0..2 {
         let Admitted::KeyReused { differs } = subject.admit(&other).await else {
@@ -128,22 +142,37 @@ async fn a_reused_key_changes_nothing_and_names_the_fields(subject: Subject) {
 async fn a_key_that_joins_by_content_is_bound(subject: Subject) {
     let task = subject.new_task(&draft(json!({"n": 1}))).await;
     let joined = subject.admit(&draft(json!({"n": 1})).key("late")).await;
-    assert_eq!((id_of(&joined), matched(&joined)), (task.id.clone(), Some(MatchedBy::Fingerprint)));
+    assert_eq!(
+        (id_of(&joined), matched(&joined)),
+        (task.id.clone(), Some(MatchedBy::Fingerprint))
+    );
     let replay = subject.admit(&draft(json!({"n": 1})).key("late")).await;
-    assert_eq!((id_of(&replay), matched(&replay)), (task.id, Some(MatchedBy::IdempotencyKey)));
+    assert_eq!(
+        (id_of(&replay), matched(&replay)),
+        (task.id, Some(MatchedBy::IdempotencyKey))
+    );
     let other = subject.admit(&draft(json!({"n": 2})).key("late")).await;
     assert!(matches!(other, Admitted::KeyReused { .. }), "{other:?}");
 }
 
 async fn a_key_is_compared_under_the_rule_that_it_came_with(subject: Subject) {
-    let task = subject.new_task(&draft(json!({"n": 1, "trace": "x"})).key("k")).await;
+    let task = subject
+        .new_task(&draft(json!({"n": 1, "trace": "x"})).key("k"))
+        .await;
     let mut today = plain_type();
     today.version = 2;
     today.dedup.ignore = vec!["/trace".to_owned()];
-    let repeat = subject.admit(&draft_of(today.clone(), json!({"n": 1, "trace": "x"})).key("k")).await;
-    assert_eq!((id_of(&repeat), matched(&repeat)), (task.id, Some(MatchedBy::IdempotencyKey)));
+    let repeat = subject
+        .admit(&draft_of(today.clone(), json!({"n": 1, "trace": "x"})).key("k"))
+        .await;
+    assert_eq!(
+        (id_of(&repeat), matched(&repeat)),
+        (task.id, Some(MatchedBy::IdempotencyKey))
+    );
     // Under today's rule these two would be the same; under the recorded one they are not.
-    let other = subject.admit(&draft_of(today, json!({"n": 1, "trace": "y"})).key("k")).await;
+    let other = subject
+        .admit(&draft_of(today, json!({"n": 1, "trace": "y"})).key("k"))
+        .await;
     let Admitted::KeyReused { differs } = other else {
         panic!("compared under today's rule: {other:?}");
     };
@@ -152,10 +181,16 @@ async fn a_key_is_compared_under_the_rule_that_it_came_with(subject: Subject) {
 
 async fn users_never_meet(subject: Subject) {
     let mine = subject.new_task(&draft(json!({"n": 1})).key("k")).await;
-    let theirs = subject.new_task(&draft(json!({"n": 1})).key("k").user("other")).await;
+    let theirs = subject
+        .new_task(&draft(json!({"n": 1})).key("k").user("other"))
+        .await;
     assert_ne!(mine.id, theirs.id);
     assert_ne!(mine.fingerprint, theirs.fingerprint);
-    let foreign = subject.store.get(&crate::support::store::user(), &theirs.id).await.unwrap();
+    let foreign = subject
+        .store
+        .get(&crate::support::store::user(), &theirs.id)
+        .await
+        .unwrap();
     assert!(matches!(
         foreign,
         justonce::store::Found::Missing(justonce::store::Missing::Unknown)
@@ -169,12 +204,17 @@ async fn a_check_decides_alike_and_changes_nothing(subject: Subject) {
     assert!(subject.lease_many(1, LONG).await.is_empty());
     let task = subject.new_task(&one).await;
     let by = async |draft: &Draft| match check(draft).await {
-        Checked::Duplicate { task, matched_by, .. } => (task.id, matched_by),
+        Checked::Duplicate {
+            task, matched_by, ..
+        } => (task.id, matched_by),
         other => panic!("no duplicate: {other:?}"),
     };
     assert_eq!(by(&one).await, (task.id.clone(), MatchedBy::IdempotencyKey));
     let other_key = draft(json!({"n": 1})).key("other");
-    assert_eq!(by(&other_key).await, (task.id.clone(), MatchedBy::Fingerprint));
+    assert_eq!(
+        by(&other_key).await,
+        (task.id.clone(), MatchedBy::Fingerprint)
+    );
     let reused = check(&draft(json!({"n": 2})).key("k")).await;
     assert!(matches!(reused, Checked::KeyReused { .. }), "{reused:?}");
     assert_eq!(subject.task(&task.id).await.duplicates, 0);
@@ -194,7 +234,9 @@ async fn mode_none_matches_nothing_and_answers_for_nothing(subject: Subject) {
 
 async fn mode_reject_names_the_blocking_task(subject: Subject) {
     let task = subject.new_task(&draft(json!({"n": 1}))).await;
-    let strict = draft(json!({"n": 1})).key("k").with(|s| s.dedup.mode = Some(DedupMode::Reject));
+    let strict = draft(json!({"n": 1}))
+        .key("k")
+        .with(|s| s.dedup.mode = Some(DedupMode::Reject));
     let Admitted::Rejected(blocking) = subject.admit(&strict).await else {
         panic!("a duplicate was not rejected");
     };
@@ -214,7 +256,10 @@ async fn failed_content_is_new_until_the_limit(subject: Subject) {
         newest = again;
     }
     let over = subject.admit(&one).await;
-    assert_eq!((id_of(&over), matched(&over)), (newest.id, Some(MatchedBy::Fingerprint)));
+    assert_eq!(
+        (id_of(&over), matched(&over)),
+        (newest.id, Some(MatchedBy::Fingerprint))
+    );
 }
 
 async fn a_duplicate_brings_its_priority_and_its_earlier_start(subject: Subject) {

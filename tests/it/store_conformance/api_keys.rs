@@ -33,6 +33,10 @@ async fn api_keys_are_kept_listed_and_revoked_once(subject: Subject) {
     let at = revoked.revoked_at.expect("the time of the revocation");
     let _ = store.revoke_api_key("one").await.unwrap();
     let again = store.api_key("one").await.unwrap().unwrap();
-    assert_eq!(again.revoked_at, Some(at), "a second revocation moved the time of the first");
+    assert_eq!(
+        again.revoked_at,
+        Some(at),
+        "a second revocation moved the time of the first"
+    );
     assert_eq!(store.api_key("two").await.unwrap(), Some(key("two")));
 }

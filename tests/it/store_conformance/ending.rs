@@ -1,9 +1,7 @@
 //! Cancel, redrive, forget: what changes an end, and what does not.
 
 use justonce::domain::task::{State, TaskId};
-use justonce::store::{
-    Admitted, Cancelled, Forgotten, Found, Missing, RedriveFilter, Redriven,
-};
+use justonce::store::{Admitted, Cancelled, Forgotten, Found, Missing, RedriveFilter, Redriven};
 use serde_json::json;
 
 use super::promises;
@@ -59,7 +57,11 @@ async fn a_running_task_is_told_and_its_late_result_refused(subject: Subject) {
     assert_eq!(subject.task(&task.id).await.state, State::Cancelled);
     recorded(subject.fail(&lease, None).await);
     let ended = subject.task(&task.id).await;
-    assert_eq!(ended.state, State::Cancelled, "the confirmation changed the end");
+    assert_eq!(
+        ended.state,
+        State::Cancelled,
+        "the confirmation changed the end"
+    );
     assert!(ended.outcome.is_none());
     subject.new_task(&draft(json!({}))).await;
 }
@@ -85,16 +87,28 @@ async fn a_failed_task_runs_again_with_a_new_budget(subject: Subject) {
             panic!("not redriven");
         };
         assert_eq!(task.id, failed.id);
-        assert_eq!((task.state, task.attempt, task.max_attempts), (State::Queued, 1, 5));
+        assert_eq!(
+            (task.state, task.attempt, task.max_attempts),
+            (State::Queued, 1, 5)
+        );
     }
     let again = subject.admit(&draft(json!({}))).await;
-    assert!(matches!(again, Admitted::Duplicate { .. }), "a redriven task blocks its content");
+    assert!(
+        matches!(again, Admitted::Duplicate { .. }),
+        "a redriven task blocks its content"
+    );
     let lease = subject.lease(LONG).await;
     assert_eq!(lease.task.attempt, 2, "attempts grow on");
-    assert_eq!(recorded(subject.complete(&lease, "1").await).state, State::Succeeded);
+    assert_eq!(
+        recorded(subject.complete(&lease, "1").await).state,
+        State::Succeeded
+    );
     let cancelled = subject.new_task(&draft(json!({"c": 1}))).await;
     cancel(&subject, &cancelled.id).await;
-    assert!(matches!(redrive(&subject, &cancelled.id).await, Redriven::Done(_)));
+    assert!(matches!(
+        redrive(&subject, &cancelled.id).await,
+        Redriven::Done(_)
+    ));
     assert_eq!(subject.lease(LONG).await.task.id, cancelled.id);
 }
 
@@ -102,7 +116,10 @@ async fn a_redrive_is_blocked_by_another_task_of_its_content(subject: Subject) {
     let failed = subject.failed(&draft(json!({}))).await;
     let newer = subject.new_task(&draft(json!({}))).await;
     let blocked = redrive(&subject, &failed.id).await;
-    assert!(matches!(&blocked, Redriven::Blocked(id) if *id == newer.id), "{blocked:?}");
+    assert!(
+        matches!(&blocked, Redriven::Blocked(id) if *id == newer.id),
+        "{blocked:?}"
+    );
     assert_eq!(subject.task(&failed.id).await.state, State::Failed);
 }
 
@@ -120,19 +137,30 @@ async fn many_are_redriven_by_filter(subject: Subject) {
     cancel(&subject, &cancelled.id).await;
     for n in 0..4 {
         let team = if n < 3 { "red" } else { "blue" };
-        subject.failed(&draft(json!({"n": n})).tag("team", team)).await;
+        subject
+            .failed(&draft(json!({"n": n})).tag("team", team))
+            .await;
     }
     // The first of the red ones has a successor that blocks it.
     let successor = subject.new_task(&draft(json!({"n": 0}))).await;
     let many = async |value: Option<&str>, limit| {
         let tag = Some(("team".to_owned(), value.map(str::to_owned)));
         let task_type = Some("plain".to_owned());
-        let filter = RedriveFilter { task_type, tag, before: None, limit };
+        let filter = RedriveFilter {
+            task_type,
+            tag,
+            before: None,
+            limit,
+        };
         subject.store.redrive_many(&user(), filter).await.unwrap()
     };
     assert_eq!(many(Some("red"), 1).await, 1);
     assert_eq!(many(Some("red"), 100).await, 1);
-    assert_eq!(many(Some("red"), 100).await, 0, "the blocked one is passed over");
+    assert_eq!(
+        many(Some("red"), 100).await,
+        0,
+        "the blocked one is passed over"
+    );
     assert_eq!(many(None, 100).await, 1);
     let leased = subject.lease_many(9, LONG).await;
     assert_eq!(leased.len(), 4);
@@ -142,17 +170,32 @@ async fn many_are_redriven_by_filter(subject: Subject) {
 async fn a_forgotten_task_leaves_a_tombstone_for_its_keys(subject: Subject) {
     let task = subject.succeeded(&draft(json!({})).key("k")).await;
     subject.admit(&draft(json!({})).key("bound later")).await;
-    assert_eq!(subject.store.forget(&user(), &task.id).await.unwrap(), Forgotten::Done);
+    assert_eq!(
+        subject.store.forget(&user(), &task.id).await.unwrap(),
+        Forgotten::Done
+    );
     let found = subject.store.get(&user(), &task.id).await.unwrap();
-    assert!(matches!(found, Found::Missing(Missing::Forgotten)), "{found:?}");
+    assert!(
+        matches!(found, Found::Missing(Missing::Forgotten)),
+        "{found:?}"
+    );
     for key in ["k", "bound later"] {
         let answer = subject.admit(&draft(json!({})).key(key)).await;
-        assert!(matches!(answer, Admitted::KeyForgotten), "{key}: {answer:?}");
+        assert!(
+            matches!(answer, Admitted::KeyForgotten),
+            "{key}: {answer:?}"
+        );
     }
     let anew = subject.new_task(&draft(json!({})).key("new")).await;
     assert_ne!(anew.id, task.id);
     let again = subject.store.forget(&user(), &task.id).await.unwrap();
-    assert!(matches!(again, Forgotten::Unknown(Missing::Forgotten) | Forgotten::Done), "{again:?}");
+    assert!(
+        matches!(
+            again,
+            Forgotten::Unknown(Missing::Forgotten) | Forgotten::Done
+        ),
+        "{again:?}"
+    );
 }
 
 async fn an_unfinished_task_is_not_forgotten(subject: Subject) {
@@ -169,11 +212,26 @@ async fn foreign_and_unknown_tasks_are_missing_alike(subject: Subject) {
     let foreign = subject.new_task(&draft(json!({})).user("other")).await.id;
     for id in [foreign.clone(), TaskId::random(&user())] {
         let (store, me) = (&subject.store, user());
-        assert!(matches!(store.get(&me, &id).await.unwrap(), Found::Missing(Missing::Unknown)));
-        assert!(matches!(store.cancel(&me, &id).await.unwrap(), Cancelled::Unknown(Missing::Unknown)));
-        assert!(matches!(store.redrive(&me, &id).await.unwrap(), Redriven::Unknown(Missing::Unknown)));
-        assert_eq!(store.forget(&me, &id).await.unwrap(), Forgotten::Unknown(Missing::Unknown));
-        assert!(matches!(store.ledger(&me, &id).await.unwrap(), Found::Missing(Missing::Unknown)));
+        assert!(matches!(
+            store.get(&me, &id).await.unwrap(),
+            Found::Missing(Missing::Unknown)
+        ));
+        assert!(matches!(
+            store.cancel(&me, &id).await.unwrap(),
+            Cancelled::Unknown(Missing::Unknown)
+        ));
+        assert!(matches!(
+            store.redrive(&me, &id).await.unwrap(),
+            Redriven::Unknown(Missing::Unknown)
+        ));
+        assert_eq!(
+            store.forget(&me, &id).await.unwrap(),
+            Forgotten::Unknown(Missing::Unknown)
+        );
+        assert!(matches!(
+            store.ledger(&me, &id).await.unwrap(),
+            Found::Missing(Missing::Unknown)
+        ));
     }
     let lease = subject.lease(LONG).await;
     assert_eq!(lease.task.id, foreign, "leases reach over users");

@@ -18,7 +18,10 @@ promises!(
 
 /// An uploaded copy.
 fn copy(bytes: &[u8]) -> File {
-    File { generation: Some(Generation::random()), ..reference(bytes) }
+    File {
+        generation: Some(Generation::random()),
+        ..reference(bytes)
+    }
 }
 
 fn reference(bytes: &[u8]) -> File {
@@ -34,20 +37,47 @@ fn reference(bytes: &[u8]) -> File {
 
 async fn a_kept_file_is_its_users_alone(subject: Subject) {
     let file = copy(b"x");
-    assert!(subject.store.file(&user(), &file.sha256).await.unwrap().is_none());
-    let kept = subject.store.keep_file(&user(), file.clone()).await.unwrap();
+    assert!(
+        subject
+            .store
+            .file(&user(), &file.sha256)
+            .await
+            .unwrap()
+            .is_none()
+    );
+    let kept = subject
+        .store
+        .keep_file(&user(), file.clone())
+        .await
+        .unwrap();
     assert_eq!(kept.generation, file.generation);
-    let found = subject.store.file(&user(), &file.sha256).await.unwrap().unwrap();
+    let found = subject
+        .store
+        .file(&user(), &file.sha256)
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!((found.generation, found.size), (file.generation.clone(), 1));
     let other = draft(json!({})).user("other").file(&reference(b"x"));
     let refused = subject.admit(&other).await;
-    assert!(matches!(refused, Admitted::FileUnknown(sha256) if sha256 == file.sha256), "{refused:?}");
+    assert!(
+        matches!(refused, Admitted::FileUnknown(sha256) if sha256 == file.sha256),
+        "{refused:?}"
+    );
 }
 
 async fn the_older_copy_wins(subject: Subject) {
     let (older, newer) = (copy(b"x"), copy(b"x"));
-    subject.store.keep_file(&user(), older.clone()).await.unwrap();
-    let kept = subject.store.keep_file(&user(), newer.clone()).await.unwrap();
+    subject
+        .store
+        .keep_file(&user(), older.clone())
+        .await
+        .unwrap();
+    let kept = subject
+        .store
+        .keep_file(&user(), newer.clone())
+        .await
+        .unwrap();
     assert_eq!(kept.generation, older.generation);
     let names = vec![older.blob().unwrap(), newer.blob().unwrap()];
     let unowned = subject.store.unowned(names).await.unwrap();
@@ -64,7 +94,11 @@ async fn a_reference_needs_an_upload(subject: Subject) {
     let refused = subject.admit(&named).await;
     assert!(matches!(refused, Admitted::FileUnknown(_)), "{refused:?}");
     let file = copy(b"x");
-    subject.store.keep_file(&user(), file.clone()).await.unwrap();
+    subject
+        .store
+        .keep_file(&user(), file.clone())
+        .await
+        .unwrap();
     let task = subject.new_task(&named).await;
     assert_eq!(task.files[0].generation, file.generation);
 }
@@ -72,7 +106,14 @@ async fn a_reference_needs_an_upload(subject: Subject) {
 async fn a_copy_is_owned_while_something_names_it(subject: Subject) {
     let file = copy(b"x");
     let name = file.blob().unwrap();
-    let owned = async || subject.store.unowned(vec![name.clone()]).await.unwrap().is_empty();
+    let owned = async || {
+        subject
+            .store
+            .unowned(vec![name.clone()])
+            .await
+            .unwrap()
+            .is_empty()
+    };
     assert!(!owned().await, "nothing names it yet");
     let task = subject.succeeded(&draft(json!({})).file(&file)).await;
     assert!(owned().await);
@@ -82,7 +123,14 @@ async fn a_copy_is_owned_while_something_names_it(subject: Subject) {
     assert_eq!(forgotten, Forgotten::Done);
     // The file is kept for a day after its last reference, for those who refer to it.
     assert!(owned().await);
-    assert!(subject.store.file(&user(), &file.sha256).await.unwrap().is_some());
+    assert!(
+        subject
+            .store
+            .file(&user(), &file.sha256)
+            .await
+            .unwrap()
+            .is_some()
+    );
 }
 
 async fn a_duplicate_does_not_take_its_copy(subject: Subject) {
@@ -95,5 +143,8 @@ async fn a_duplicate_does_not_take_its_copy(subject: Subject) {
     assert_eq!(answer.task.id, task.id);
     assert_eq!(answer.disowned, [second.blob().unwrap()]);
     let names = vec![first.blob().unwrap(), second.blob().unwrap()];
-    assert_eq!(subject.store.unowned(names).await.unwrap(), [second.blob().unwrap()]);
+    assert_eq!(
+        subject.store.unowned(names).await.unwrap(),
+        [second.blob().unwrap()]
+    );
 }

@@ -86,7 +86,11 @@ async fn tokens_only_grow(subject: Subject) {
     for attempt in 1..=4 {
         let lease = subject.lease(LONG).await;
         assert_eq!(lease.task.attempt, attempt);
-        assert!(newest < Some(lease.token), "{:?} after {newest:?}", lease.token);
+        assert!(
+            newest < Some(lease.token),
+            "{:?} after {newest:?}",
+            lease.token
+        );
         newest = Some(lease.token);
         recorded(subject.fail(&lease, Some(Duration::ZERO)).await);
     }
@@ -98,14 +102,29 @@ async fn a_stale_token_changes_nothing(subject: Subject) {
     recorded(subject.fail(&stale, Some(Duration::ZERO)).await);
     let newest = subject.lease(LONG).await;
     let before = format!("{:?}", subject.task(&task.id).await);
-    let progress = Progress { done: 9.0, ..Progress::default() };
-    lost(subject.store.extend(held(&stale), Some(progress)).await.unwrap());
+    let progress = Progress {
+        done: 9.0,
+        ..Progress::default()
+    };
+    lost(
+        subject
+            .store
+            .extend(held(&stale), Some(progress))
+            .await
+            .unwrap(),
+    );
     lost(subject.complete(&stale, "\"stale\"").await);
     lost(subject.store.release(held(&stale)).await.unwrap());
     assert_eq!(format!("{:?}", subject.task(&task.id).await), before);
     let mut forged = held(&newest);
     forged.token.0 += 1;
-    lost(subject.store.complete(forged, inline("\"forged\"")).await.unwrap());
+    lost(
+        subject
+            .store
+            .complete(forged, inline("\"forged\""))
+            .await
+            .unwrap(),
+    );
     assert_eq!(format!("{:?}", subject.task(&task.id).await), before);
     recorded(subject.complete(&newest, "\"true\"").await);
     lost(subject.complete(&stale, "\"late\"").await);
@@ -125,7 +144,11 @@ async fn a_completion_repeated_with_its_token_is_recorded(subject: Subject) {
     let Some(Outcome::Inline(json)) = ended.outcome else {
         panic!("no result: {ended:?}");
     };
-    assert_eq!(json.get(), r#"{"kept":  "as it is"}"#, "result bytes changed");
+    assert_eq!(
+        json.get(),
+        r#"{"kept":  "as it is"}"#,
+        "result bytes changed"
+    );
     lost(subject.fail(&lease, None).await);
     lost(subject.store.release(held(&lease)).await.unwrap());
     assert_eq!(subject.task(&task.id).await.state, State::Succeeded);
@@ -134,13 +157,30 @@ async fn a_completion_repeated_with_its_token_is_recorded(subject: Subject) {
 async fn an_extension_renews_the_lease_and_records_progress(subject: Subject) {
     let task = subject.new_task(&draft(json!({}))).await;
     let lease = subject.lease(Duration::from_secs(30)).await;
-    let progress = Progress { done: 3.0, total: Some(10.0), message: Some("rows".to_owned()) };
-    let extension = recorded(subject.store.extend(held(&lease), Some(progress.clone())).await.unwrap());
+    let progress = Progress {
+        done: 3.0,
+        total: Some(10.0),
+        message: Some("rows".to_owned()),
+    };
+    let extension = recorded(
+        subject
+            .store
+            .extend(held(&lease), Some(progress.clone()))
+            .await
+            .unwrap(),
+    );
     assert!(extension.expires_at > lease.expires_at);
     assert!(!extension.cancel_requested);
-    assert_eq!(subject.task(&task.id).await.progress, Some(progress.clone()));
+    assert_eq!(
+        subject.task(&task.id).await.progress,
+        Some(progress.clone())
+    );
     recorded(subject.store.extend(held(&lease), None).await.unwrap());
-    assert_eq!(subject.task(&task.id).await.progress, Some(progress), "progress was lost");
+    assert_eq!(
+        subject.task(&task.id).await.progress,
+        Some(progress),
+        "progress was lost"
+    );
 }
 
 async fn a_released_attempt_does_not_count(subject: Subject) {
@@ -168,14 +208,22 @@ async fn a_failed_attempt_waits_and_the_last_one_ends_the_task(subject: Subject)
     let rescued = subject.rescue().await;
     assert_eq!(rescued.queued, 0);
     assert!(rescued.next_due_at.is_some_and(|next| next <= due));
-    assert!(subject.lease_many(1, LONG).await.is_empty(), "it did not wait");
+    assert!(
+        subject.lease_many(1, LONG).await.is_empty(),
+        "it did not wait"
+    );
 
     let short = subject.new_task(&draft(json!({"short": 1}))).await;
     for attempt in 1..=4 {
         let lease = subject.lease(LONG).await;
         assert_eq!((&lease.task.id, lease.task.attempt), (&short.id, attempt));
         let after = recorded(subject.fail(&lease, Some(Duration::ZERO)).await);
-        assert_eq!(after.state == State::Failed, attempt == 4, "{attempt}: {:?}", after.state);
+        assert_eq!(
+            after.state == State::Failed,
+            attempt == 4,
+            "{attempt}: {:?}",
+            after.state
+        );
     }
     let ended = subject.task(&short.id).await;
     assert_eq!((ended.attempt, ended.error.unwrap().attempt), (4, 4));
@@ -197,7 +245,11 @@ async fn a_silent_holder_loses_its_lease(subject: Subject) {
         (subject.rescue().await.leases_expired == 1).then_some(())
     })
     .await;
-    assert_eq!(subject.task(&task.id).await.state, State::Queued, "a rescue waits for no backoff");
+    assert_eq!(
+        subject.task(&task.id).await.state,
+        State::Queued,
+        "a rescue waits for no backoff"
+    );
     lost(subject.complete(&silent, "\"zombie\"").await);
     let next = subject.lease(LONG).await;
     assert_eq!(next.task.attempt, 2, "the attempt counts when it is leased");
@@ -231,8 +283,14 @@ async fn a_scheduled_task_waits_for_its_time(subject: Subject) {
     let later = subject.new_task(&later).await;
     let lease = subject.lease(LONG).await;
     assert_eq!(lease.task.id, soon.id);
-    assert!(lease.task.started_at >= soon.scheduled_at, "it began before its time");
-    assert!(matches!(subject.complete(&lease, "1").await, Fenced::Recorded(_)));
+    assert!(
+        lease.task.started_at >= soon.scheduled_at,
+        "it began before its time"
+    );
+    assert!(matches!(
+        subject.complete(&lease, "1").await,
+        Fenced::Recorded(_)
+    ));
     assert!(subject.lease_many(9, LONG).await.is_empty());
     assert_eq!(subject.task(&later.id).await.state, State::Scheduled);
 }

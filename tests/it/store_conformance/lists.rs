@@ -24,7 +24,10 @@ async fn a_list_is_newest_first_and_its_cursor_is_stable(subject: Subject) {
         made.push(subject.new_task(&draft(json!({"n": n}))).await.id);
     }
     subject.new_task(&draft(json!({})).user("other")).await;
-    let mut filter = ListFilter { limit: 7, ..ListFilter::default() };
+    let mut filter = ListFilter {
+        limit: 7,
+        ..ListFilter::default()
+    };
     let mut listed = Vec::new();
     loop {
         let page = subject.store.list(&user(), filter.clone()).await.unwrap();
@@ -35,21 +38,33 @@ async fn a_list_is_newest_first_and_its_cursor_is_stable(subject: Subject) {
         };
         filter.cursor = Some(next);
         // What comes in meanwhile is newer than the cursor, and shifts nothing.
-        subject.new_task(&draft(json!({"meanwhile": listed.len()}))).await;
+        subject
+            .new_task(&draft(json!({"meanwhile": listed.len()})))
+            .await;
     }
     made.reverse();
     assert_eq!(listed, made);
 }
 
 async fn filters_find_exactly_what_they_name(subject: Subject) {
-    let done = subject.succeeded(&draft(json!({"n": 1})).key("k").tag("team", "red")).await;
-    let waiting = subject.new_task(&draft(json!({"n": 2})).tag("team", "blue")).await;
+    let done = subject
+        .succeeded(&draft(json!({"n": 1})).key("k").tag("team", "red"))
+        .await;
+    let waiting = subject
+        .new_task(&draft(json!({"n": 2})).tag("team", "blue"))
+        .await;
     subject.admit(&draft(json!({"n": 2})).key("joined")).await;
     let found = async |change: fn(&mut ListFilter)| {
-        let mut filter = ListFilter { limit: 100, ..ListFilter::default() };
+        let mut filter = ListFilter {
+            limit: 100,
+            ..ListFilter::default()
+        };
         change(&mut filter);
         let page = subject.store.list(&user(), filter).await.unwrap();
-        page.tasks.into_iter().map(|task| task.id).collect::<Vec<_>>()
+        page.tasks
+            .into_iter()
+            .map(|task| task.id)
+            .collect::<Vec<_>>()
     };
     let (done_id, waiting_id) = (vec![done.id.clone()], vec![waiting.id.clone()]);
     let both = vec![waiting.id.clone(), done.id.clone()];
@@ -57,11 +72,24 @@ async fn filters_find_exactly_what_they_name(subject: Subject) {
     assert_eq!(found(|f| f.state = Some(State::Failed)).await, []);
     assert_eq!(found(|f| f.task_type = Some("plain".into())).await, both);
     assert_eq!(found(|f| f.task_type = Some("none".into())).await, []);
-    assert_eq!(found(|f| f.tag = Some(("team".into(), Some("red".into())))).await, done_id);
+    assert_eq!(
+        found(|f| f.tag = Some(("team".into(), Some("red".into())))).await,
+        done_id
+    );
     assert_eq!(found(|f| f.tag = Some(("team".into(), None))).await, both);
-    assert_eq!(found(|f| f.key = IdempotencyKey::parse(b"k").ok()).await, done_id);
-    assert_eq!(found(|f| f.key = IdempotencyKey::parse(b"joined").ok()).await, waiting_id);
-    let filter = ListFilter { fingerprint: done.fingerprint, limit: 9, ..ListFilter::default() };
+    assert_eq!(
+        found(|f| f.key = IdempotencyKey::parse(b"k").ok()).await,
+        done_id
+    );
+    assert_eq!(
+        found(|f| f.key = IdempotencyKey::parse(b"joined").ok()).await,
+        waiting_id
+    );
+    let filter = ListFilter {
+        fingerprint: done.fingerprint,
+        limit: 9,
+        ..ListFilter::default()
+    };
     let page = subject.store.list(&user(), filter).await.unwrap();
     assert_eq!(page.tasks.len(), 1);
     assert_eq!(page.tasks[0].id, done.id);
@@ -86,7 +114,10 @@ async fn a_ledger_keeps_the_newest_and_counts_all(subject: Subject) {
     assert_eq!(newest.key, Some(format!("k{}", DUPLICATES - 1)));
     let distinct: BTreeSet<_> = entries.iter().map(|entry| &entry.request_id).collect();
     assert_eq!(distinct.len(), entries.len());
-    assert!(!distinct.contains(&"request-0".to_owned()), "the oldest was kept");
+    assert!(
+        !distinct.contains(&"request-0".to_owned()),
+        "the oldest was kept"
+    );
     assert_eq!(subject.task(&task.id).await.duplicates, DUPLICATES as u64);
 }
 
@@ -105,7 +136,9 @@ async fn counts_add_up(subject: Subject) {
     subject.admit(&draft(json!({"n": 1}))).await;
     subject.admit(&draft(json!({"n": 5}))).await;
     subject.admit(&draft(json!({"n": 7})).key("k")).await;
-    subject.new_task(&draft(json!({"n": 1})).user("other")).await;
+    subject
+        .new_task(&draft(json!({"n": 1})).user("other"))
+        .await;
 
     let mine = subject.store.stats(Some(&user())).await.unwrap();
     let expected = [
@@ -121,8 +154,16 @@ async fn counts_add_up(subject: Subject) {
         assert_eq!(mine.counts.of(state), count, "{state:?}");
         assert_eq!(mine.by_type["plain"].of(state), count, "{state:?}");
     }
-    assert_eq!((mine.counts.total(), mine.counts.pending(), mine.running), (6, 2, 1));
-    for tally in [mine.windows.all, mine.windows.minute, mine.windows.hour, mine.windows.day] {
+    assert_eq!(
+        (mine.counts.total(), mine.counts.pending(), mine.running),
+        (6, 2, 1)
+    );
+    for tally in [
+        mine.windows.all,
+        mine.windows.minute,
+        mine.windows.hour,
+        mine.windows.day,
+    ] {
         assert_eq!(tally.accepted, 6);
         assert_eq!(tally.duplicates_by_key, 1);
         assert_eq!(tally.duplicates_by_fingerprint, 2);

@@ -33,7 +33,10 @@ async fn after_its_window_content_is_new_and_its_key_still_answers(subject: Subj
     let task = subject.succeeded(&one.clone().key("k")).await;
     let expires = task.dedup_expires_at.unwrap();
     assert_eq!(expires.since(task.finished_at.unwrap()), SECOND);
-    assert!(matches!(subject.admit(&one).await, Admitted::Duplicate { .. }));
+    assert!(matches!(
+        subject.admit(&one).await,
+        Admitted::Duplicate { .. }
+    ));
     let anew = until("the end of the window", async || {
         subject.rescue().await;
         match subject.admit(&one).await {
@@ -46,7 +49,10 @@ async fn after_its_window_content_is_new_and_its_key_still_answers(subject: Subj
     let Admitted::Duplicate { answer, matched_by } = subject.admit(&one.key("k")).await else {
         panic!("the key was lost with the window");
     };
-    assert_eq!((answer.task.id.clone(), matched_by), (task.id, MatchedBy::IdempotencyKey));
+    assert_eq!(
+        (answer.task.id.clone(), matched_by),
+        (task.id, MatchedBy::IdempotencyKey)
+    );
     assert!(answer.key_expires_at.is_some());
 }
 
@@ -95,7 +101,11 @@ async fn a_task_becomes_a_tombstone_while_its_key_is_kept(subject: Subject) {
         missing(&task.id).await
     })
     .await;
-    assert_eq!(why, Missing::Forgotten, "a task that was there is gone, not unknown");
+    assert_eq!(
+        why,
+        Missing::Forgotten,
+        "a task that was there is gone, not unknown"
+    );
 }
 
 async fn nothing_that_is_unfinished_expires(subject: Subject) {

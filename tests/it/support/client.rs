@@ -22,7 +22,11 @@ impl Client {
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .unwrap();
-        Client { http, base: base.to_owned(), headers: HeaderMap::new() }
+        Client {
+            http,
+            base: base.to_owned(),
+            headers: HeaderMap::new(),
+        }
     }
 
     /// The same client, as another user of a service without authentication.
@@ -75,7 +79,9 @@ impl Client {
 
     /// Submits an echo of `params` without a key and waits for its end.
     pub async fn echo(&self, params: Value) -> Value {
-        let reply = self.submit_keyless(&json!({"type": "echo", "params": params})).await;
+        let reply = self
+            .submit_keyless(&json!({"type": "echo", "params": params}))
+            .await;
         self.ended(&reply.id()).await
     }
 
@@ -115,7 +121,10 @@ impl Client {
 }
 
 pub fn is_ended(task: &Value) -> bool {
-    matches!(task["state"].as_str(), Some("succeeded" | "failed" | "cancelled"))
+    matches!(
+        task["state"].as_str(),
+        Some("succeeded" | "failed" | "cancelled")
+    )
 }
 
 /// A request in the making.
@@ -164,7 +173,11 @@ impl Request {
         let response = self.0.timeout(PATIENCE).send().await.ok()?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let body = response.bytes().await.ok()?;
-        Some(Reply { status, headers, body })
+        Some(Reply {
+            status,
+            headers,
+            body,
+        })
     }
 }
 
@@ -179,8 +192,14 @@ pub struct Reply {
 impl Reply {
     async fn read(response: reqwest::Response) -> Reply {
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        let body = within("the body of an answer", response.bytes()).await.unwrap();
-        Reply { status, headers, body }
+        let body = within("the body of an answer", response.bytes())
+            .await
+            .unwrap();
+        Reply {
+            status,
+            headers,
+            body,
+        }
     }
 
     #[track_caller]
@@ -210,7 +229,12 @@ impl Reply {
     /// The id of the task in the body of an acknowledgement.
     #[track_caller]
     pub fn id(&self) -> String {
-        assert!(matches!(self.status, 200 | 202), "{}: {}", self.status, self.text());
+        assert!(
+            matches!(self.status, 200 | 202),
+            "{}: {}",
+            self.status,
+            self.text()
+        );
         self.json()["id"].as_str().unwrap().to_owned()
     }
 
@@ -218,7 +242,10 @@ impl Reply {
     #[track_caller]
     pub fn problem(&self, status: u16, code: &str) -> Value {
         assert_eq!(self.status, status, "{}", self.text());
-        assert_eq!(self.header("content-type"), Some("application/problem+json"));
+        assert_eq!(
+            self.header("content-type"),
+            Some("application/problem+json")
+        );
         let problem = self.json();
         assert_eq!(problem["code"], code, "{problem}");
         assert_eq!(problem["status"], status);

@@ -30,11 +30,14 @@ impl Setup {
     pub fn new() -> Self {
         let folder = Arc::new(TempDir::new().unwrap());
         let data = folder.path().join("data");
-        Setup { folder, env: vec![] }
-            .env("JUSTONCE_LISTEN", "127.0.0.1:0")
-            .env("JUSTONCE_DATA", data.to_str().unwrap())
-            .env("JUSTONCE_WORKERS", "4")
-            .env("JUSTONCE_DRAIN_DELAY_SECONDS", "0")
+        Setup {
+            folder,
+            env: vec![],
+        }
+        .env("JUSTONCE_LISTEN", "127.0.0.1:0")
+        .env("JUSTONCE_DATA", data.to_str().unwrap())
+        .env("JUSTONCE_WORKERS", "4")
+        .env("JUSTONCE_DRAIN_DELAY_SECONDS", "0")
     }
 
     /// Sets a variable, in place of an earlier value.
@@ -111,7 +114,12 @@ impl Service {
         };
         let address = url.trim_start_matches("http://").trim_end_matches('/');
         let address = address.split('/').next().unwrap().parse().unwrap();
-        let service = Service { setup, child, address, log };
+        let service = Service {
+            setup,
+            child,
+            address,
+            log,
+        };
         let client = service.client();
         until("readyz", async || {
             let reply = client.get("/readyz").try_send().await?;
@@ -122,7 +130,11 @@ impl Service {
     }
 
     pub fn client(&self) -> Client {
-        let base_path = self.setup.env.iter().find(|(n, _)| n == "JUSTONCE_BASE_PATH");
+        let base_path = self
+            .setup
+            .env
+            .iter()
+            .find(|(n, _)| n == "JUSTONCE_BASE_PATH");
         let base_path = base_path.map_or("", |(_, path)| path.trim_end_matches('/'));
         Client::new(&format!("http://{}{base_path}", self.address))
     }

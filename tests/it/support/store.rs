@@ -34,7 +34,10 @@ pub struct Subject {
 pub async fn embedded() -> Subject {
     let folder = TempDir::new().unwrap();
     let store = open(Location::Folder(PathBuf::from(folder.path())), 1_000_000);
-    Subject { store, folder: Some(folder) }
+    Subject {
+        store,
+        folder: Some(folder),
+    }
 }
 
 /// SQLite in memory.
@@ -44,7 +47,10 @@ pub async fn memory() -> Subject {
 
 /// SQLite in memory, with room for so many unfinished tasks.
 pub async fn memory_with(queue_tasks_max: u64) -> Subject {
-    Subject { store: open(Location::Memory, queue_tasks_max), folder: None }
+    Subject {
+        store: open(Location::Memory, queue_tasks_max),
+        folder: None,
+    }
 }
 
 fn open(location: Location, queue_tasks_max: u64) -> Arc<dyn Store> {
@@ -113,7 +119,11 @@ pub fn draft_of(task_type: TaskType, params: Value) -> Draft {
         dedup: DedupRequest::default(),
         tags: BTreeMap::new(),
     };
-    Draft { user: user(), key: None, submission }
+    Draft {
+        user: user(),
+        key: None,
+        submission,
+    }
 }
 
 impl Draft {
@@ -133,7 +143,9 @@ impl Draft {
     }
 
     pub fn tag(mut self, name: &str, value: &str) -> Self {
-        self.submission.tags.insert(name.to_owned(), value.to_owned());
+        self.submission
+            .tags
+            .insert(name.to_owned(), value.to_owned());
         self
     }
 
@@ -145,7 +157,12 @@ impl Draft {
     /// Every call makes an admission with a nonce of its own.
     pub fn admission(&self) -> Admission {
         let request = "request".to_owned();
-        Admission::new(self.user.clone(), self.key.clone(), self.submission.clone(), request)
+        Admission::new(
+            self.user.clone(),
+            self.key.clone(),
+            self.submission.clone(),
+            request,
+        )
     }
 }
 
@@ -191,7 +208,10 @@ impl Subject {
     }
 
     pub async fn complete(&self, lease: &Lease, result: &str) -> Fenced<Task> {
-        self.store.complete(held(lease), inline(result)).await.unwrap()
+        self.store
+            .complete(held(lease), inline(result))
+            .await
+            .unwrap()
     }
 
     pub async fn fail(&self, lease: &Lease, retry_in: Option<Duration>) -> Fenced<Task> {
@@ -233,7 +253,10 @@ impl Subject {
         let folder = self.folder.take().expect("a store in a file");
         drop(self);
         let store = open(Location::Folder(PathBuf::from(folder.path())), 1_000_000);
-        Subject { store, folder: Some(folder) }
+        Subject {
+            store,
+            folder: Some(folder),
+        }
     }
 }
 

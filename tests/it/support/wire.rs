@@ -24,7 +24,9 @@ pub struct Answer {
 impl Answer {
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut fields = self.head.lines().skip(1).filter_map(|l| l.split_once(':'));
-        fields.find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.trim())
+        fields
+            .find(|(n, _)| n.eq_ignore_ascii_case(name))
+            .map(|(_, v)| v.trim())
     }
 
     pub fn json(&self) -> serde_json::Value {
@@ -36,7 +38,10 @@ impl Wire {
     pub async fn connect(address: SocketAddr) -> Wire {
         let stream = TcpStream::connect(address).await.unwrap();
         stream.set_nodelay(true).unwrap();
-        Wire { stream, pending: Vec::new() }
+        Wire {
+            stream,
+            pending: Vec::new(),
+        }
     }
 
     /// A server that has closed already is no fault here: what it said can still be read.
@@ -57,13 +62,19 @@ impl Wire {
         let head: Vec<u8> = self.pending.drain(..end).collect();
         let head = String::from_utf8(head).unwrap();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        Some(Answer { status, head, body: Vec::new() })
+        Some(Answer {
+            status,
+            head,
+            body: Vec::new(),
+        })
     }
 
     /// The next answer with its body, which must say its length.
     pub async fn answer(&mut self) -> Option<Answer> {
         let mut answer = self.head().await?;
-        let length = answer.header("content-length").map_or(0, |l| l.parse().unwrap());
+        let length = answer
+            .header("content-length")
+            .map_or(0, |l| l.parse().unwrap());
         while self.pending.len() < length {
             assert!(self.read_more().await, "the answer is cut short");
         }

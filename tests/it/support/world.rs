@@ -1,7 +1,7 @@
 //! The world outside the service: programs that leave traces in a folder, so that executions can be counted
 //! whatever the service says of them.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -31,7 +31,10 @@ impl World {
 
     /// Appends the task to the runs, one line each, and ends with a result.
     pub fn recorder(&self, name: &str) -> String {
-        self.command(name, "printf '%s\\n' \"$task\" >> \"$world/runs\"\necho '{\"ran\": true}'")
+        self.command(
+            name,
+            "printf '%s\\n' \"$task\" >> \"$world/runs\"\necho '{\"ran\": true}'",
+        )
     }
 
     /// Records the run, and ends only once the gate is open.
@@ -46,14 +49,12 @@ impl World {
         std::fs::write(self.path().join("open"), "").unwrap();
     }
 
-    pub fn close_gate(&self) {
-        std::fs::remove_file(self.path().join("open")).unwrap();
-    }
-
     /// What the programs were given, in the order in which they began.
     pub fn runs(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(self.path().join("runs")).unwrap_or_default();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
     }
 
     /// Waits until at least `count` runs have begun.
@@ -63,9 +64,5 @@ impl World {
             (runs.len() >= count).then_some(runs)
         })
         .await
-    }
-
-    pub fn file(&self, name: &str) -> PathBuf {
-        self.path().join(name)
     }
 }
