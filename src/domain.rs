@@ -8,6 +8,7 @@ pub mod json;
 pub mod principal;
 pub mod retry;
 pub mod schema;
+pub mod standing;
 pub mod stats;
 pub mod submission;
 pub mod task;

@@ -1,6 +1,113 @@
-//! The only place that knows HTTP.
+//! The only place that knows HTTP: every route on one screen, and the layers around them.
 
+pub mod admission;
+pub mod answer;
 pub mod api;
+pub mod api_key;
+pub mod authentication;
+pub mod body;
 pub mod caller;
+pub mod clock;
 pub mod code;
+pub mod connection;
+pub mod cors;
+pub mod disposition;
+pub mod docs;
+pub mod envelope;
+pub mod etag;
+pub mod files;
+pub mod forwarded;
+pub mod head;
+pub mod health;
+pub mod host;
+pub mod key_cache;
+pub mod keys;
+pub mod listener;
+pub mod media_type;
+pub mod metrics;
+pub mod openapi;
+pub mod prefer;
 pub mod problem;
+pub mod problems;
+pub mod query;
+pub mod refusal;
+pub mod request_metrics;
+pub mod retry_after;
+pub mod scopes;
+pub mod stats;
+pub mod submission;
+pub mod task_routes;
+pub mod task_types;
+pub mod task_view;
+pub mod tasks;
+pub mod trace;
+pub mod unquoted;
+pub mod wait;
+pub mod wire;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn_with_state;
+use utoipa::OpenApi as _;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use api::Api;
+use problem::Problem;
+
+/// The API: what is routed is what is documented.
+#[rustfmt::skip]
+fn routes() -> OpenApiRouter<Api> {
+    let mut routes = OpenApiRouter::with_openapi(openapi::Document::openapi())
+        .merge(task_routes::routes())
+        .routes(routes!(keys::list_keys, keys::create_key))
+        .routes(routes!(keys::revoke_key))
+        .routes(routes!(stats::stats))
+        .routes(routes!(metrics::metrics))
+        .routes(routes!(health::livez))
+        .routes(routes!(health::readyz))
+        .routes(routes!(health::healthz))
+        .routes(routes!(health::health))
+        .routes(routes!(problems::list_problems))
+        .routes(routes!(problems::get_problem));
+    openapi::add_answers_of_layers(routes.get_openapi_mut());
+    routes
+}
+
+/// The service's OpenAPI document.
+pub fn openapi() -> OpenApi {
+    routes().into_openapi()
+}
+
+/// Everything that is served, with all layers. Below the base path, if there is one; the probes also
+/// without it, since whatever asks them need not know it.
+pub fn router(api: Api) -> Router {
+    let (routes, document) = routes().split_for_parts();
+    let routes = routes.merge(docs::router(document, &api.edge.base_path));
+    let routes = match api.edge.base_path.as_str() {
+        "" => routes,
+        prefix => Router::new().nest(prefix, routes).merge(probes()),
+    };
+    // From here on outwards. Bodies are bounded where they are read, by limits of their own.
+    let mut routes = routes
+        .fallback(async || Problem::not_found())
+        .layer(DefaultBodyLimit::disable())
+        .layer(from_fn_with_state(
+            api.clone(),
+            authentication::authenticate,
+        ));
+    if let Some(cors) = cors::layer(&api.edge.cors_origins) {
+        routes = routes.layer(cors);
+    }
+    routes
+        .layer(from_fn_with_state(api.clone(), envelope::envelop))
+        .with_state(api)
+}
+
+fn probes() -> Router<Api> {
+    let probes = OpenApiRouter::default()
+        .routes(routes!(health::livez))
+        .routes(routes!(health::readyz));
+    probes.split_for_parts().0
+}

@@ -1,8 +1,75 @@
 //! JustOnce: submit a task or a file as often as you like; it runs just once.
+//!
+//! # The house
+//!
+//! Imports go only downward.
+//!
+//! ```text
+//!  main.rs ── cli            parses arguments: serve · keys · healthcheck · openapi
+//!      │
+//!    app                     composition root: picks the adapters, owns start-up checks and the shutdown order
+//!      ├───────────────┬──────────────┐
+//!   http            worker         config
+//!   the only place  the only place  settings from file,
+//!   with status     with leases,    environment and
+//!   codes           time, retries   command line
+//!      └───────┬───────┴───────┐
+//!         store · blobs · runner                  PORTS: small traits in domain terms
+//!              └───────┬───────┘
+//!                  domain                         pure values and rules: no runtime, no HTTP, no clock
+//!
+//!  ADAPTERS, named only by app:
+//!    store/embedded (SQLite)    blobs/local (files)
+//!    runners: echo · sandboxed (parsers in a child process) · command
+//! ```
+//!
+//! There is no service layer. The verbs of the [`store::Store`] port are the use cases, and each is one
+//! atomic step. [`store::Store::admit`] decides new, duplicate or key reused, and enqueues, in that one
+//! step; it returns an enum that says what comes next, and `http` matches it exhaustively.
+//!
+//! # Invariants
+//!
+//! Every adapter of the store port is held to them by one conformance suite.
+//!
+//! 1. For a (user, key) within its retention, and for a (user, fingerprint) while its task answers, there
+//!    is one task id, however many retries, races or lost replies.
+//! 2. Reserve and enqueue happen together or not at all. No lock can outlive its owner, and nothing that
+//!    guards unfinished work ever expires by time.
+//! 3. An acknowledged submission is durable at the level that the reply names, and ends in exactly one
+//!    terminal state.
+//! 4. A lease carries a fencing token that only grows; extend, complete and fail with an older token change
+//!    nothing. Execution is at least once; a recorded completion is at most once. The attempt is counted when
+//!    it is leased, so that a task that kills its worker reaches the dead letters too; a lease handed back by
+//!    drain is not counted.
+//! 5. Every step may be repeated after an unknown outcome: it carries a nonce from its caller (the new task's
+//!    id, or the fencing token), and the repeat returns what the first one did.
+//! 6. Time decides only liveness. Deadlines are data, judged by the store's own clock inside the step.
+//! 7. Terminal states and result bytes never change, until they expire, are forgotten or redriven by hand.
+//! 8. Everything is bounded by a named limit with a unit ([`limits::Limits`]).
+//!
+//! # Why…?
+//!
+//! - …a key and a fingerprint? Retried requests and repeated work are different questions; systems that
+//!   answer both with one lock either run things twice or refuse things that were never done.
+//! - …no lock with a time to live? One that is shorter than the work runs it twice; a longer one blocks it
+//!   after a crash. Leases with fencing on the task, and no expiry on unfinished claims, have neither fault.
+//! - …SHA-256 over whole files? A sample misses changes between its points. With SHA instructions the whole
+//!   file costs less than receiving it.
+//! - …leases without an fsync on the embedded store? A lease that a power loss undoes was held by a worker
+//!   that the same power loss ended; a killed process loses nothing. Admissions and ends are always fsynced
+//!   before they are answered.
+//! - …a file and its submission in one step? A refused submission must leave nothing behind, and a file must
+//!   never be cleaned up between its upload and its task.
 
+pub mod app;
 pub mod blobs;
+pub mod cli;
+pub mod config;
 pub mod domain;
 pub mod http;
 pub mod limits;
 pub mod runner;
+pub mod runners;
 pub mod store;
+pub mod worker;
+pub mod worker_gauge;

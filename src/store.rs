@@ -243,6 +243,11 @@ pub struct LeaseRequest {
     pub lease: std::collections::HashMap<String, Duration>,
 }
 
+impl LeaseRequest {
+    /// For types that `lease` does not name.
+    pub const LEASE_DEFAULT: Duration = Duration::from_secs(30);
+}
+
 /// The right to run one attempt.
 #[derive(Clone, Debug)]
 pub struct Lease {
@@ -319,7 +324,10 @@ pub struct RedriveFilter {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Forgotten {
-    Done,
+    /// Its content may run anew. The stored copy of its result, if there was one, has no owner now.
+    Done {
+        disowned: Option<BlobName>,
+    },
     Unfinished,
     Unknown(Missing),
 }

@@ -78,15 +78,91 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// The counters by name, in the order of [`Tally::to_array`].
+    pub const NAMES: [&str; 15] = [
+        "accepted",
+        "duplicates_by_key",
+        "duplicates_by_fingerprint",
+        "cache_hits",
+        "key_reused",
+        "attempts",
+        "retries",
+        "retry_successes",
+        "failures",
+        "leases_lost",
+        "writes_fenced",
+        "saved_executions",
+        "saved_ms",
+        "saved_bytes_not_sent",
+        "saved_bytes_not_stored",
+    ];
+
+    pub fn to_array(&self) -> [u64; 15] {
+        [
+            self.accepted,
+            self.duplicates_by_key,
+            self.duplicates_by_fingerprint,
+            self.cache_hits,
+            self.key_reused,
+            self.attempts,
+            self.retries,
+            self.retry_successes,
+            self.failures,
+            self.leases_lost,
+            self.writes_fenced,
+            self.saved_executions,
+            self.saved_ms,
+            self.saved_bytes_not_sent,
+            self.saved_bytes_not_stored,
+        ]
+    }
+
+    pub fn from_array(counts: [u64; 15]) -> Self {
+        let [
+            accepted,
+            duplicates_by_key,
+            duplicates_by_fingerprint,
+            cache_hits,
+            key_reused,
+            attempts,
+            retries,
+            retry_successes,
+            failures,
+            leases_lost,
+            writes_fenced,
+            saved_executions,
+            saved_ms,
+            saved_bytes_not_sent,
+            saved_bytes_not_stored,
+        ] = counts;
+        Tally {
+            accepted,
+            duplicates_by_key,
+            duplicates_by_fingerprint,
+            cache_hits,
+            key_reused,
+            attempts,
+            retries,
+            retry_successes,
+            failures,
+            leases_lost,
+            writes_fenced,
+            saved_executions,
+            saved_ms,
+            saved_bytes_not_sent,
+            saved_bytes_not_stored,
+        }
+    }
+
     /// Submissions that made no task, as a share of all that were admitted.
     pub fn dedup_rate(&self) -> f64 {
         let duplicates = self.duplicates_by_key + self.duplicates_by_fingerprint;
         ratio(duplicates, duplicates + self.accepted)
     }
 
-    /// Of the tasks that needed more than one attempt and ended, those that succeeded.
+    /// Of the attempts after a first one, the share that succeeded.
     pub fn retry_success_rate(&self) -> f64 {
-        ratio(self.retry_successes, self.retries.max(self.retry_successes))
+        ratio(self.retry_successes, self.retries)
     }
 }
 

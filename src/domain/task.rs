@@ -142,7 +142,7 @@ pub struct TaskError {
 #[derive(Clone, Debug)]
 pub enum Outcome {
     /// The JSON bytes as the runner gave them.
-    Inline(Box<RawValue>),
+    Inline(Arc<RawValue>),
     /// Above the limit for results in records: kept in blob storage.
     Blob { name: BlobName, size: u64 },
     /// The retention of the result is over.

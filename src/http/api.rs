@@ -9,14 +9,23 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use url::Url;
 
+use super::key_cache::KeyCache;
+use super::request_metrics::RequestMetrics;
 use crate::blobs::Blobs;
 use crate::domain::task_type::TaskTypes;
 use crate::limits::Limits;
 use crate::store::Store;
+use crate::worker_gauge::WorkerGauge;
 
 /// Cheap to clone: the state of the router.
 #[derive(Clone)]
-pub struct Api(Arc<Parts>);
+pub struct Api(Arc<Shared>);
+
+struct Shared {
+    parts: Parts,
+    keys: KeyCache,
+    requests: RequestMetrics,
+}
 
 pub struct Parts {
     pub store: Arc<dyn Store>,
@@ -30,6 +39,9 @@ pub struct Parts {
     pub unfinished: TaskTracker,
     /// Fires when the replica begins to drain: readyz turns 503, waiting requests answer.
     pub draining: CancellationToken,
+    pub workers: WorkerGauge,
+    /// What confines the parsers of foreign files on this machine, for readyz.
+    pub sandbox: Vec<String>,
 }
 
 /// How the service is seen from outside.
@@ -56,7 +68,31 @@ pub enum AuthMode {
 
 impl Api {
     pub fn new(parts: Parts) -> Self {
-        Api(Arc::new(parts))
+        Api(Arc::new(Shared {
+            parts,
+            keys: KeyCache::default(),
+            requests: RequestMetrics::default(),
+        }))
+    }
+
+    /// API keys that were found valid a moment ago.
+    pub fn keys(&self) -> &KeyCache {
+        &self.0.keys
+    }
+
+    pub fn requests(&self) -> &RequestMetrics {
+        &self.0.requests
+    }
+
+    /// The path of a route as the documentation names it, without the base path.
+    pub fn route<'a>(&self, matched: &'a str) -> &'a str {
+        let route = matched.strip_prefix(self.edge.base_path.as_str());
+        match route {
+            Some("") => "/",
+            Some(route) => route,
+            // The probes are there without the prefix, too.
+            None => matched,
+        }
     }
 
     /// A link to a path of this service, such as `/v1/tasks/…`.
@@ -73,6 +109,6 @@ impl Deref for Api {
     type Target = Parts;
 
     fn deref(&self) -> &Parts {
-        &self.0
+        &self.0.parts
     }
 }

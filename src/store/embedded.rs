@@ -1,1 +1,417 @@
-//! SQLite.
+//! The store of one machine: SQLite, one file, one process.
+//!
+//! One thread writes, and commits what waits together (`writer`); reads have connections of their own.
+//! A task's row, its key, its claim on a fingerprint, its place in the queue and the counters change in
+//! one transaction. Duplicates of ended tasks are answered from memory (`ended`), which only the writing
+//! thread fills and empties; what is said about duplicates is written behind (`suppressed`).
+//!
+//! Why SQLite, not a key-value engine? At group commit they are equally fast here; SQLite's crash testing
+//! is the most trusted there is, and an operator can open the file.
+
+mod admit;
+mod api_key;
+mod claim;
+mod counters;
+mod ended;
+mod ending;
+mod file;
+mod key;
+mod leases;
+mod lifecycle;
+mod list;
+mod readers;
+mod record;
+mod rescue;
+mod schema;
+mod step;
+mod suppressed;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use self::ended::EndedTasks;
+use self::readers::Readers;
+use self::step::Sql;
+use self::suppressed::Notes;
+use self::writer::{Promise, Writer, now};
+use super::signals::Signals;
+use super::{
+    Admission, AdmissionAnswer, Admitted, ApiKey, Cancelled, Checked, Durability, Extension,
+    Fenced, Forgotten, Found, Held, Lease, LeaseRequest, LedgerEntry, ListFilter, Page,
+    RedriveFilter, Redriven, Rescued, Store, StoreError, TaskResult,
+};
+use crate::domain::digest::Sha256Digest;
+use crate::domain::file::{BlobName, File};
+use crate::domain::principal::UserId;
+use crate::domain::stats::Stats;
+use crate::domain::task::{Progress, Task, TaskError, TaskId};
+
+pub use self::schema::OpenError;
+
+/// What is said about duplicates is written this long after its answer at the latest.
+const WRITE_BEHIND: Duration = Duration::from_millis(50);
+
+/// Files kept without a task are kept this long.
+const FILE_RETENTION: Duration = Duration::from_secs(86_400);
+
+pub struct EmbeddedStore(Arc<Parts>);
+
+struct Parts {
+    writer: Writer,
+    /// None in memory, where the writer reads too.
+    readers: Option<Readers>,
+    signals: Signals,
+    ended: Arc<EndedTasks>,
+    notes: Arc<Notes>,
+    durability: Durability,
+    queue_tasks_max: u64,
+}
+
+/// Where the tasks are kept.
+#[derive(Clone, Debug)]
+pub enum Location {
+    /// A file in this folder.
+    Folder(PathBuf),
+    /// Nowhere: gone with the process.
+    Memory,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error("cannot start the store: {0}")]
+    Writer(#[from] writer::StartError),
+}
+
+impl EmbeddedStore {
+    /// Opens the store and ends the leases of the last process. Must run within a Tokio runtime; the caller
+    /// holds the only lock on the folder. At most `queue_tasks_max` tasks may be unfinished.
+    pub fn open(location: &Location, queue_tasks_max: u64) -> Result<Self, StartError> {
+        let path = match location {
+            Location::Folder(folder) => Some(folder.join("justonce.db")),
+            Location::Memory => None,
+        };
+        let crashed = path.as_deref().is_some_and(left_open);
+        let conn = schema::open_writer(path.as_deref())?;
+        if let Some(path) = path.as_deref().filter(|_| crashed) {
+            tracing::info!("the last process did not close the store: checking it");
+            schema::quick_check(&conn, path)?;
+        }
+        let wrap = |error| OpenError::Sqlite("the store".into(), error);
+        let returned = rescue::end_leases_of_last_process(&conn, now()).map_err(wrap)?;
+        if returned > 0 {
+            tracing::info!(
+                tasks = returned,
+                "tasks of the last process are taken up again"
+            );
+        }
+        let signals = Signals::default();
+        let ended = Arc::new(EndedTasks::default());
+        let writer = Writer::start(conn, signals.clone(), ended.clone())?;
+        let durability = if path.is_some() {
+            Durability::Fsync
+        } else {
+            Durability::Memory
+        };
+        let readers = path.map(Readers::new);
+        let notes = Arc::default();
+        let parts = Arc::new(Parts {
+            writer,
+            readers,
+            signals,
+            ended,
+            notes,
+            durability,
+            queue_tasks_max,
+        });
+        tokio::spawn(write_behind(Arc::downgrade(&parts)));
+        Ok(EmbeddedStore(parts))
+    }
+}
+
+/// A clean close removes the write-ahead log.
+fn left_open(path: &Path) -> bool {
+    let mut wal = path.as_os_str().to_owned();
+    wal.push("-wal");
+    std::fs::metadata(wal).is_ok_and(|file| file.len() > 0)
+}
+
+async fn write_behind(parts: std::sync::Weak<Parts>) {
+    let mut ticks = tokio::time::interval(WRITE_BEHIND);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let Some(parts) = parts.upgrade() else { return };
+        if let Err(error) = parts.write_notes().await {
+            tracing::warn!(%error, "the ledger could not be written");
+        }
+    }
+}
+
+impl Parts {
+    async fn durable<T: Send + 'static>(
+        &self,
+        verb: impl FnOnce(&mut step::Step<'_>) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.writer.step(Promise::Durable, verb).await
+    }
+
+    async fn relaxed<T: Send + 'static>(
+        &self,
+        verb: impl FnOnce(&mut step::Step<'_>) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.writer.step(Promise::Relaxed, verb).await
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Sql<'_>) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        match &self.readers {
+            Some(readers) => readers.read(query).await,
+            None => self.relaxed(move |step| query(&step.sql)).await,
+        }
+    }
+
+    /// As [`Parts::read`], after everything that was said about duplicates is written.
+    async fn read_counted<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Sql<'_>) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.write_notes().await?;
+        self.read(query).await
+    }
+
+    async fn write_notes(&self) -> Result<(), StoreError> {
+        if self.notes.is_empty() {
+            return Ok(());
+        }
+        let notes = self.notes.clone();
+        self.relaxed(move |step| notes.write(step)).await
+    }
+
+    /// A duplicate of an ended task that is remembered needs no step.
+    fn answer_from_memory(&self, admission: &Admission) -> Option<Admitted> {
+        let now = now();
+        let hit = self.ended.answer(admission, now)?;
+        let (seq, run_time) = (hit.remembered.seq, hit.remembered.run_time);
+        self.notes.suppressed(admit::note(
+            admission,
+            seq,
+            run_time,
+            hit.matched_by,
+            true,
+            now,
+        ));
+        let answer = AdmissionAnswer {
+            task: Box::new(hit.remembered.one_more()),
+            key_expires_at: hit.key_expires_at,
+            ignored: Vec::new(),
+            disowned: admission
+                .submission
+                .files
+                .iter()
+                .filter_map(File::blob)
+                .collect(),
+        };
+        Some(Admitted::Duplicate {
+            answer,
+            matched_by: hit.matched_by,
+        })
+    }
+}
+
+#[async_trait]
+impl Store for EmbeddedStore {
+    async fn admit(&self, admission: Admission) -> Result<Admitted, StoreError> {
+        if let Some(answer) = self.0.answer_from_memory(&admission) {
+            return Ok(answer);
+        }
+        let (notes, queue_max) = (self.0.notes.clone(), self.0.queue_tasks_max);
+        self.0
+            .durable(move |step| admit::admit(step, &admission, &notes, queue_max))
+            .await
+    }
+
+    async fn check(&self, admission: Admission) -> Result<Checked, StoreError> {
+        self.0
+            .read_counted(move |sql| admit::check(sql, &admission, now()))
+            .await
+    }
+
+    async fn lease(&self, request: LeaseRequest) -> Result<Vec<Lease>, StoreError> {
+        self.0
+            .relaxed(move |step| leases::lease(step, &request))
+            .await
+    }
+
+    async fn extend(
+        &self,
+        held: Held,
+        progress: Option<Progress>,
+    ) -> Result<Fenced<Extension>, StoreError> {
+        self.0
+            .relaxed(move |step| leases::extend(step, &held, progress.as_ref()))
+            .await
+    }
+
+    async fn complete(&self, held: Held, result: TaskResult) -> Result<Fenced<Task>, StoreError> {
+        self.0
+            .durable(move |step| leases::complete(step, &held, &result))
+            .await
+    }
+
+    async fn fail(
+        &self,
+        held: Held,
+        error: TaskError,
+        retry_in: Option<Duration>,
+    ) -> Result<Fenced<Task>, StoreError> {
+        self.0
+            .durable(move |step| leases::fail(step, &held, &error, retry_in))
+            .await
+    }
+
+    async fn release(&self, held: Held) -> Result<Fenced<()>, StoreError> {
+        self.0
+            .relaxed(move |step| leases::release(step, &held))
+            .await
+    }
+
+    async fn cancel(&self, user: &UserId, id: &TaskId) -> Result<Cancelled, StoreError> {
+        let (user, id) = (user.clone(), id.clone());
+        self.0
+            .durable(move |step| lifecycle::cancel(step, &user, &id))
+            .await
+    }
+
+    async fn redrive(&self, user: &UserId, id: &TaskId) -> Result<Redriven, StoreError> {
+        let (user, id) = (user.clone(), id.clone());
+        self.0
+            .durable(move |step| lifecycle::redrive(step, &user, &id))
+            .await
+    }
+
+    async fn redrive_many(&self, user: &UserId, filter: RedriveFilter) -> Result<u64, StoreError> {
+        let user = user.clone();
+        self.0
+            .durable(move |step| lifecycle::redrive_many(step, &user, &filter))
+            .await
+    }
+
+    async fn forget(&self, user: &UserId, id: &TaskId) -> Result<Forgotten, StoreError> {
+        let (user, id) = (user.clone(), id.clone());
+        self.0
+            .durable(move |step| lifecycle::forget(step, &user, &id))
+            .await
+    }
+
+    async fn rescue(&self) -> Result<Rescued, StoreError> {
+        self.0.durable(rescue::rescue).await
+    }
+
+    async fn get(&self, user: &UserId, id: &TaskId) -> Result<Found<Task>, StoreError> {
+        let (user, id) = (user.clone(), id.clone());
+        let found = self
+            .0
+            .read_counted(move |sql| lifecycle::find(sql, &user, &id))
+            .await?;
+        Ok(found.map_or_else(Found::Missing, |record| Found::Here(record.task)))
+    }
+
+    async fn list(&self, user: &UserId, filter: ListFilter) -> Result<Page, StoreError> {
+        let user = user.clone();
+        self.0
+            .read_counted(move |sql| list::list(sql, &user, &filter, now()))
+            .await
+    }
+
+    async fn ledger(
+        &self,
+        user: &UserId,
+        id: &TaskId,
+    ) -> Result<Found<Vec<LedgerEntry>>, StoreError> {
+        let (user, id) = (user.clone(), id.clone());
+        self.0
+            .read_counted(move |sql| suppressed::ledger(sql, &user, &id))
+            .await
+    }
+
+    async fn stats(&self, user: Option<&UserId>) -> Result<Stats, StoreError> {
+        let user = user.cloned();
+        self.0
+            .read_counted(move |sql| counters::stats(sql, user.as_ref(), now()))
+            .await
+    }
+
+    fn record_submit_latency(&self, user: &UserId, took: Duration) {
+        self.0.notes.submit_latency(user, took);
+    }
+
+    async fn file(&self, user: &UserId, sha256: &Sha256Digest) -> Result<Option<File>, StoreError> {
+        let (user, sha256) = (user.clone(), *sha256);
+        self.0
+            .read(move |sql| file::find(sql, &user, &sha256))
+            .await
+    }
+
+    async fn keep_file(&self, user: &UserId, file: File) -> Result<File, StoreError> {
+        let user = user.clone();
+        self.0
+            .durable(move |step| file::adopt(step, &user, &file, step.now.plus(FILE_RETENTION)))
+            .await
+    }
+
+    async fn unowned(&self, names: Vec<BlobName>) -> Result<Vec<BlobName>, StoreError> {
+        self.0
+            .relaxed(move |step| file::unowned(&step.sql, names))
+            .await
+    }
+
+    async fn create_api_key(&self, key: ApiKey) -> Result<(), StoreError> {
+        self.0
+            .durable(move |step| api_key::create(step, &key))
+            .await
+    }
+
+    async fn api_key(&self, id: &str) -> Result<Option<ApiKey>, StoreError> {
+        let id = id.to_owned();
+        self.0.read(move |sql| api_key::find(sql, &id)).await
+    }
+
+    async fn api_keys(&self) -> Result<Vec<ApiKey>, StoreError> {
+        self.0.read(api_key::all).await
+    }
+
+    async fn revoke_api_key(&self, id: &str) -> Result<bool, StoreError> {
+        let id = id.to_owned();
+        self.0.durable(move |step| api_key::revoke(step, &id)).await
+    }
+
+    fn signals(&self) -> &Signals {
+        &self.0.signals
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.0.relaxed(|_| Ok(())).await
+    }
+
+    fn durability(&self) -> Durability {
+        self.0.durability
+    }
+
+    async fn close(&self) {
+        if let Err(error) = self.0.write_notes().await {
+            tracing::warn!(%error, "the ledger could not be written");
+        }
+        if let Some(readers) = &self.0.readers {
+            readers.close();
+        }
+        self.0.writer.close().await;
+    }
+}

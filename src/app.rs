@@ -1,0 +1,197 @@
+//! The composition root: picks the adapters, checks what must hold at the start, and ends everything
+//! in order. The only module that names adapters.
+
+pub mod bootstrap;
+pub mod folder;
+pub mod greeting;
+pub mod logging;
+pub mod signal;
+pub mod wiring;
+
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::blobs::Blobs;
+use crate::config::{Drain, Settings};
+use crate::http::api::{Api, Parts};
+use crate::runners::command::launcher::Launcher;
+use crate::runners::{self, Surroundings};
+use crate::store::Store;
+use crate::worker::pool::{End, Pool};
+use crate::worker::{Tools, Workshop, rescuer, sweeper};
+use crate::worker_gauge::WorkerGauge;
+use folder::Folders;
+use signal::{Signal, Signals};
+
+pub use wiring::openapi;
+
+/// Serves and works until a signal ends it.
+pub fn run(settings: Settings) -> anyhow::Result<()> {
+    logging::start(&settings.log);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    runtime.block_on(serve(settings))
+}
+
+async fn serve(settings: Settings) -> anyhow::Result<()> {
+    let mut signals = Signals::listen().context("cannot listen for signals")?;
+    let folders = Folders::open(&settings.storage)?;
+    let blobs = wiring::open_blobs(folders.blobs(), &settings)?;
+    let store = wiring::open_store(folders.data(), &settings)?;
+    if store.durability() < settings.durability_min {
+        bail!(
+            "the store offers durability {}, and JUSTONCE_DURABILITY asks for {}",
+            store.durability().name(),
+            settings.durability_min.name()
+        );
+    }
+    bootstrap::ensure_admin_key(&*store, &settings, folders.data()).await?;
+    let listener = TcpListener::bind(settings.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}", settings.listen))?;
+    let address = listener.local_addr()?;
+
+    let draining = CancellationToken::new();
+    let unfinished = TaskTracker::new();
+    let gauge = WorkerGauge::new(settings.workers);
+    let api = Api::new(Parts {
+        store: store.clone(),
+        blobs: blobs.clone(),
+        types: Arc::new(settings.types.clone()),
+        limits: settings.limits.clone(),
+        edge: settings.edge.clone(),
+        waiting: Semaphore::new(settings.limits.waiting_requests_max),
+        unfinished: unfinished.clone(),
+        draining: draining.clone(),
+        workers: gauge.clone(),
+        sandbox: Vec::new(),
+    });
+    let work = Work::start(&settings, store.clone(), blobs, gauge)?;
+    let stop_http = CancellationToken::new();
+    let http = tokio::spawn(wiring::serve_http(
+        listener,
+        api,
+        stop_http.clone(),
+        settings.drain.grace,
+    ));
+    greeting::print(address, &settings);
+
+    let signal = signals.next().await;
+    let end = async {
+        drain(signal, settings.drain, &draining).await;
+        stop_http.cancel();
+        let requests = async {
+            if let Err(error) = http.await {
+                tracing::error!(%error, "the HTTP server broke off");
+            }
+            unfinished.close();
+            unfinished.wait().await;
+        };
+        let requests = tokio::time::timeout(settings.drain.grace, requests);
+        let (requests, ()) = tokio::join!(requests, work.end(settings.drain));
+        if requests.is_err() {
+            tracing::warn!("requests were cut off: the grace is over");
+        }
+        store.close().await;
+    };
+    tokio::select! {
+        () = end => tracing::info!("stopped"),
+        _ = signals.next() => bail!("stopped at once by a second signal"),
+    }
+    Ok(())
+}
+
+/// Unready at once, so that balancers look elsewhere, but still serving until they have noticed.
+/// Nobody waits for a balancer at a terminal.
+async fn drain(signal: Signal, drain: Drain, draining: &CancellationToken) {
+    draining.cancel();
+    match signal {
+        Signal::Terminate => {
+            tracing::info!(delay_seconds = drain.delay.as_secs_f64(), "draining");
+            tokio::time::sleep(drain.delay).await;
+        }
+        Signal::Interrupt => tracing::info!("stopping"),
+    }
+}
+
+/// What goes on besides requests.
+struct Work {
+    end: End,
+    pool: Option<JoinHandle<()>>,
+    /// Rescue and sweep go on until the last attempt has ended.
+    stop_upkeep: CancellationToken,
+    upkeep: [JoinHandle<()>; 2],
+}
+
+impl Work {
+    fn start(
+        settings: &Settings,
+        store: Arc<dyn Store>,
+        blobs: Arc<dyn Blobs>,
+        gauge: WorkerGauge,
+    ) -> anyhow::Result<Work> {
+        let surroundings = Surroundings {
+            folder: settings.folder.clone(),
+            launcher: Launcher::this_binary().context("cannot find this program's file")?,
+            limits: settings.limits.clone(),
+        };
+        let stop_upkeep = CancellationToken::new();
+        let upkeep = [
+            tokio::spawn(rescuer::run(
+                store.clone(),
+                blobs.clone(),
+                stop_upkeep.clone(),
+            )),
+            tokio::spawn(sweeper::run(
+                store.clone(),
+                blobs.clone(),
+                stop_upkeep.clone(),
+            )),
+        ];
+        let shop = Workshop::new(Tools {
+            runners: runners::for_types(&settings.types, &surroundings),
+            types: Arc::new(settings.types.clone()),
+            limits: settings.limits.clone(),
+            worker: format!("{}-{:08x}", std::process::id(), fastrand::u32(..)),
+            gauge,
+            store,
+            blobs,
+        });
+        let end = End::default();
+        let pool = (settings.workers > 0).then(|| Pool::new(shop, end.clone()));
+        Ok(Work {
+            pool: pool.map(|pool| tokio::spawn(pool.run())),
+            end,
+            stop_upkeep,
+            upkeep,
+        })
+    }
+
+    /// Leases no more, gives attempts the grace to end, and hands back the others.
+    async fn end(self, drain: Drain) {
+        self.end.stop.cancel();
+        if let Some(mut pool) = self.pool
+            && tokio::time::timeout(drain.grace, &mut pool).await.is_err()
+        {
+            tracing::warn!("attempts are handed back: the grace is over");
+            self.end.hand_back.cancel();
+            if let Err(error) = pool.await {
+                tracing::error!(%error, "the pool broke off");
+            }
+        }
+        self.stop_upkeep.cancel();
+        for task in self.upkeep {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "upkeep broke off");
+            }
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! The folders that this process owns while it runs.
+
+use std::fs::{DirBuilder, File, TryLockError};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use tempfile::TempDir;
+
+use crate::config::storage::Storage;
+
+/// Owned until this is dropped: each is locked against other processes.
+#[derive(Debug)]
+pub struct Folders {
+    data: Option<PathBuf>,
+    blobs: Blobs,
+    _locks: Vec<File>,
+}
+
+#[derive(Debug)]
+enum Blobs {
+    Kept(PathBuf),
+    /// Goes with the process, like the records that name its files.
+    Temporary(TempDir),
+}
+
+impl Folders {
+    pub fn open(storage: &Storage) -> anyhow::Result<Folders> {
+        let mut locks = Vec::new();
+        if let Some(data) = &storage.data {
+            locks.push(own(data)?);
+        }
+        let blobs = match &storage.blobs {
+            // Two processes would sweep away each other's files.
+            Some(folder) => {
+                locks.push(own(folder)?);
+                Blobs::Kept(folder.clone())
+            }
+            None => {
+                Blobs::Temporary(tempfile::tempdir().context("cannot make a temporary folder")?)
+            }
+        };
+        Ok(Folders {
+            data: storage.data.clone(),
+            blobs,
+            _locks: locks,
+        })
+    }
+
+    pub fn data(&self) -> Option<&Path> {
+        self.data.as_deref()
+    }
+
+    pub fn blobs(&self) -> &Path {
+        match &self.blobs {
+            Blobs::Kept(folder) => folder,
+            Blobs::Temporary(folder) => folder.path(),
+        }
+    }
+}
+
+/// Makes the folder, for this user only, and locks it. The system releases the lock with the process.
+fn own(folder: &Path) -> anyhow::Result<File> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    let path = folder.join("lock");
+    let lock = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .with_context(|| format!("cannot write to {}", path.display()))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => bail!(
+            "another process works on {}; the command line talks to it over HTTP",
+            folder.display()
+        ),
+        Err(TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("cannot lock {}", path.display()))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::storage::StoreChoice;
+
+    #[test]
+    fn a_second_process_on_one_folder_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        let storage = Storage {
+            store: StoreChoice::Embedded,
+            blobs: Some(data.join("blobs")),
+            data: Some(data),
+        };
+        let first = Folders::open(&storage).unwrap();
+        let refused = Folders::open(&storage).unwrap_err().to_string();
+        assert!(refused.starts_with("another process works on"), "{refused}");
+        drop(first);
+        assert!(Folders::open(&storage).is_ok());
+    }
+}

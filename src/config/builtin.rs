@@ -1,0 +1,90 @@
+//! The task types that are always there.
+
+use serde_json::{Value, json};
+
+use super::defaults::Defaults;
+use super::error::ConfigError;
+use crate::domain::schema::ParamsSchema;
+use crate::domain::task_type::{FilesRule, RunnerSpec, TaskType};
+
+pub const NAMES: [&str; 3] = ["echo", "process_file", "process_document"];
+
+/// The built-in type of that name.
+pub fn task_type(name: &str, defaults: &Defaults) -> Result<Option<TaskType>, ConfigError> {
+    let (description, files, schema) = match name {
+        "echo" => (
+            "Returns its params, to try things out and to measure.",
+            FilesRule::Optional,
+            echo_params(),
+        ),
+        "process_file" => (
+            "Reads a table (CSV, TSV, JSON lines, a workbook) and describes its columns.",
+            FilesRule::Required,
+            no_params(),
+        ),
+        "process_document" => (
+            "Extracts the text of a document and cuts it into chunks.",
+            FilesRule::Optional,
+            document_params(),
+        ),
+        _ => return Ok(None),
+    };
+    let runner = match name {
+        "echo" => RunnerSpec::Builtin(name.to_owned()),
+        _ => RunnerSpec::Sandboxed(name.to_owned()),
+    };
+    let schema = ParamsSchema::compile(schema).map_err(ConfigError::new)?;
+    Ok(Some(TaskType {
+        description: description.to_owned(),
+        files,
+        params_schema: Some(schema),
+        ..defaults.task_type(name, runner)?
+    }))
+}
+
+fn echo_params() -> Value {
+    json!({
+        "type": "object",
+        "properties": {
+            "sleep_ms": {
+                "type": "integer", "minimum": 0, "maximum": 86_400_000,
+                "description": "Waits this long, in milliseconds, before it answers.",
+            },
+            "fail_times": {
+                "type": "integer", "minimum": 0,
+                "description": "This many attempts fail first.",
+            },
+            "fail_permanently": {
+                "type": "boolean",
+                "description": "Fails for good at the first attempt.",
+            },
+        },
+        "additionalProperties": true,
+    })
+}
+
+fn no_params() -> Value {
+    json!({"type": "object", "properties": {}, "additionalProperties": false})
+}
+
+/// That the overlap is smaller than a chunk is beyond JSON Schema: the runner refuses it.
+fn document_params() -> Value {
+    json!({
+        "type": "object",
+        "properties": {
+            "chunk_size_chars": {
+                "type": "integer", "minimum": 1, "maximum": 1_000_000, "default": 1000,
+                "description": "Characters in a chunk at most.",
+            },
+            "overlap_chars": {
+                "type": "integer", "minimum": 0, "maximum": 999_999, "default": 0,
+                "description": "Characters that a chunk repeats from the one before; fewer than a chunk has.",
+            },
+            "document": {
+                "type": "string",
+                "description": "The text itself, when no file is sent.",
+            },
+        },
+        "additionalProperties": false,
+    })
+}

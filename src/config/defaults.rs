@@ -1,0 +1,71 @@
+//! What holds for every task type that does not say otherwise.
+
+use std::time::Duration;
+
+use super::error::ConfigError;
+use super::retention_table::RetentionTable;
+use crate::domain::retry::RetryPolicy;
+use crate::domain::task::Priority;
+use crate::domain::task_type::{DedupMode, DedupPolicy, FilesRule, RunnerSpec, TaskType};
+
+/// Set by variables such as `DEDUPLICATION_TTL` and by `[retention]`.
+#[derive(Clone, Copy, Debug)]
+pub struct Defaults {
+    /// How long a succeeded task answers for its fingerprint.
+    pub window: Duration,
+    /// Retries after the first attempt; also new tasks for a failed fingerprint within a window.
+    pub retries: u32,
+    pub first_delay: Duration,
+    pub retention: RetentionTable,
+}
+
+impl Default for Defaults {
+    fn default() -> Self {
+        Defaults {
+            window: Duration::from_secs(3600),
+            retries: 3,
+            first_delay: Duration::from_secs(60),
+            retention: RetentionTable::default(),
+        }
+    }
+}
+
+impl Defaults {
+    pub const TIMEOUT: Duration = Duration::from_secs(3600);
+    pub const LEASE: Duration = Duration::from_secs(30);
+    /// The longest window that a submission may ask for, unless the type's own window is longer: 30 days.
+    pub const WINDOW_MAX: Duration = Duration::from_secs(30 * 86_400);
+
+    pub fn task_type(&self, name: &str, runner: RunnerSpec) -> Result<TaskType, ConfigError> {
+        Ok(TaskType {
+            name: name.to_owned(),
+            description: String::new(),
+            runner,
+            params_schema: None,
+            version: 1,
+            require_key: false,
+            files: FilesRule::Optional,
+            dedup: DedupPolicy {
+                mode: DedupMode::Return,
+                ignore: Vec::new(),
+                file_name: false,
+                group: None,
+                window: self.window,
+                window_max: self.window.max(Self::WINDOW_MAX),
+                max_resubmissions: self.retries,
+            },
+            retry: RetryPolicy {
+                max_attempts: self.retries.saturating_add(1),
+                first_delay: self.first_delay,
+                factor: RetryPolicy::FACTOR,
+                max_delay: self.first_delay.max(RetryPolicy::MAX_DELAY),
+                jitter: RetryPolicy::JITTER,
+            },
+            timeout: Self::TIMEOUT,
+            lease: Self::LEASE,
+            priority: Priority::DEFAULT,
+            concurrency: None,
+            retention: self.retention.retention(self.window)?,
+        })
+    }
+}

@@ -1,0 +1,357 @@
+//! `[task_types.NAME]` of the configuration file.
+
+use std::path::Path;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::builtin;
+use super::defaults::Defaults;
+use super::error::{ConfigError, with_suggestion};
+use super::retention_table::RetentionTable;
+use super::seconds::Seconds;
+use crate::domain::schema::ParamsSchema;
+use crate::domain::task::Priority;
+use crate::domain::task_type::{DedupMode, FilesRule, RunnerSpec, TaskType};
+
+/// What a table may say. A member that is known but not built yet stands here too, so that it is
+/// refused by name.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TypeTable {
+    runner: Option<RunnerTable>,
+    description: Option<String>,
+    params_schema: Option<SchemaSource>,
+    version: Option<u32>,
+    require_key: Option<bool>,
+    files: Option<FilesWord>,
+    dedup: Option<DedupTable>,
+    retry: Option<RetryTable>,
+    timeout_seconds: Option<Seconds>,
+    lease_seconds: Option<Seconds>,
+    priority: Option<u64>,
+    concurrency: Option<usize>,
+    retention: Option<RetentionTable>,
+    concurrency_key: Option<Value>,
+    concurrency_per_user: Option<Value>,
+    rate: Option<Value>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RunnerTable {
+    command: Option<Vec<String>>,
+    builtin: Option<String>,
+    http: Option<Value>,
+    external: Option<Value>,
+}
+
+/// A path, relative to the configuration file, or the schema itself.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+enum SchemaSource {
+    Path(String),
+    Schema(Value),
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum FilesWord {
+    None,
+    Optional,
+    Required,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DedupTable {
+    mode: Option<String>,
+    ignore: Option<Vec<String>>,
+    include_file_name: Option<bool>,
+    group: Option<String>,
+    window_seconds: Option<Seconds>,
+    window_max_seconds: Option<Seconds>,
+    max_resubmissions: Option<u32>,
+    on_older_version: Option<String>,
+    by: Option<Value>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RetryTable {
+    max_attempts: Option<u32>,
+    first_delay_seconds: Option<Seconds>,
+    factor: Option<f64>,
+    max_delay_seconds: Option<Seconds>,
+    jitter: Option<f64>,
+}
+
+/// Leases are looked after once a second.
+const LEASE_MIN: Seconds = Seconds(std::time::Duration::from_secs(1));
+const ATTEMPTS_MAX: u32 = 1000;
+const FACTOR_MAX: f64 = 100.0;
+const NAME_LENGTH_MAX: usize = 64;
+
+impl TypeTable {
+    /// The type of that name as the table says, over what holds without it.
+    pub fn task_type(
+        &self,
+        name: &str,
+        defaults: &Defaults,
+        folder: &Path,
+    ) -> Result<TaskType, ConfigError> {
+        let place = format!("task type `{name}`");
+        self.build(name, defaults, folder)
+            .map_err(|error| error.at(&place))
+    }
+
+    fn build(
+        &self,
+        name: &str,
+        defaults: &Defaults,
+        folder: &Path,
+    ) -> Result<TaskType, ConfigError> {
+        check_word("the name", name)?;
+        self.refuse_what_comes_later()?;
+        let mut made = self.base(name, defaults)?;
+        if let Some(source) = &self.params_schema {
+            made.params_schema = Some(source.compile(folder)?);
+        }
+        if let Some(priority) = self.priority {
+            made.priority = Priority::new(priority)
+                .ok_or_else(|| ConfigError::new("priority is 0 (first) to 9 (last)"))?;
+        }
+        if self.concurrency == Some(0) {
+            return Err(ConfigError::new("concurrency must be above 0"));
+        }
+        made.description = self.description.clone().unwrap_or(made.description);
+        made.version = self.version.unwrap_or(made.version);
+        made.require_key = self.require_key.unwrap_or(made.require_key);
+        made.files = self.files.map_or(made.files, FilesWord::rule);
+        made.concurrency = self.concurrency.or(made.concurrency);
+        self.set_times(&mut made)?;
+        if let Some(dedup) = &self.dedup {
+            dedup.set(&mut made)?;
+        }
+        if let Some(retry) = &self.retry {
+            retry.set(&mut made)?;
+        }
+        let retention = self.retention.unwrap_or_default().or(defaults.retention);
+        made.retention = retention.retention(made.dedup.window)?;
+        Ok(made)
+    }
+
+    fn refuse_what_comes_later(&self) -> Result<(), ConfigError> {
+        let later = [
+            ("concurrency_key", self.concurrency_key.is_some()),
+            ("concurrency_per_user", self.concurrency_per_user.is_some()),
+            ("rate", self.rate.is_some()),
+        ];
+        match later.into_iter().find(|(_, given)| *given) {
+            Some((name, _)) => Err(comes_later(name)),
+            None => Ok(()),
+        }
+    }
+
+    /// The built-in type that the table changes or borrows the runner of, or a new one.
+    fn base(&self, name: &str, defaults: &Defaults) -> Result<TaskType, ConfigError> {
+        let Some(runner) = &self.runner else {
+            return builtin::task_type(name, defaults)?.ok_or_else(|| {
+                ConfigError::new("it needs a runner, such as { command = [\"…\"] }")
+            });
+        };
+        match (
+            &runner.command,
+            &runner.builtin,
+            &runner.http,
+            &runner.external,
+        ) {
+            (None, None, Some(_), None) => Err(comes_later("runner.http")),
+            (None, None, None, Some(_)) => Err(comes_later("runner.external")),
+            (Some(command), None, None, None) => {
+                if command.first().is_none_or(String::is_empty) {
+                    return Err(ConfigError::new("runner.command names no program"));
+                }
+                if command.iter().any(|word| word.contains('\0')) {
+                    return Err(ConfigError::new("runner.command holds a NUL character"));
+                }
+                defaults.task_type(name, RunnerSpec::Command(command.clone()))
+            }
+            (None, Some(builtin), None, None) => {
+                let base = builtin::task_type(builtin, defaults)?.ok_or_else(|| {
+                    with_suggestion(
+                        format!("there is no built-in runner `{builtin}`"),
+                        builtin,
+                        builtin::NAMES,
+                    )
+                })?;
+                let name = name.to_owned();
+                Ok(TaskType { name, ..base })
+            }
+            _ => Err(ConfigError::new(
+                "runner needs exactly one of command and builtin",
+            )),
+        }
+    }
+
+    fn set_times(&self, made: &mut TaskType) -> Result<(), ConfigError> {
+        if let Some(Seconds(timeout)) = self.timeout_seconds {
+            if timeout.is_zero() {
+                return Err(ConfigError::new("timeout_seconds must be above 0"));
+            }
+            made.timeout = timeout;
+        }
+        match self.lease_seconds {
+            Some(lease) if lease < LEASE_MIN => {
+                return Err(ConfigError::new("lease_seconds must be at least 1"));
+            }
+            Some(Seconds(lease)) if lease > made.timeout => {
+                return Err(ConfigError::new(format!(
+                    "lease_seconds ({}) is above timeout_seconds ({})",
+                    lease.as_secs_f64(),
+                    made.timeout.as_secs_f64()
+                )));
+            }
+            Some(Seconds(lease)) => made.lease = lease,
+            None => {}
+        }
+        Ok(())
+    }
+}
+
+impl FilesWord {
+    fn rule(self) -> FilesRule {
+        match self {
+            FilesWord::None => FilesRule::None,
+            FilesWord::Optional => FilesRule::Optional,
+            FilesWord::Required => FilesRule::Required,
+        }
+    }
+}
+
+impl SchemaSource {
+    fn compile(&self, folder: &Path) -> Result<ParamsSchema, ConfigError> {
+        let document = match self {
+            SchemaSource::Schema(document) => document.clone(),
+            SchemaSource::Path(path) => {
+                let path = folder.join(path);
+                let refuse = |why: String| ConfigError::new(why).at(&path.display().to_string());
+                let text = std::fs::read(&path).map_err(|error| refuse(error.to_string()))?;
+                serde_json::from_slice(&text).map_err(|error| refuse(error.to_string()))?
+            }
+        };
+        ParamsSchema::compile(document)
+            .map_err(|error| ConfigError::new(format!("params_schema: {error}")))
+    }
+}
+
+impl DedupTable {
+    fn set(&self, made: &mut TaskType) -> Result<(), ConfigError> {
+        if self.by.is_some() {
+            return Err(comes_later("dedup.by"));
+        }
+        if let Some(word) = self.on_older_version.as_deref().filter(|w| *w != "rerun") {
+            return Err(comes_later(&format!("dedup.on_older_version = {word:?}")));
+        }
+        let dedup = &mut made.dedup;
+        if let Some(word) = &self.mode {
+            dedup.mode = mode(word)?;
+        }
+        if let Some(pointers) = &self.ignore {
+            pointers
+                .iter()
+                .try_for_each(|pointer| check_pointer(pointer))?;
+            dedup.ignore = pointers.clone();
+        }
+        if let Some(group) = &self.group {
+            check_word("dedup.group", group)?;
+            dedup.group = Some(group.clone());
+        }
+        dedup.file_name = self.include_file_name.unwrap_or(dedup.file_name);
+        dedup.window = self.window_seconds.map_or(dedup.window, |span| span.0);
+        dedup.window_max = match self.window_max_seconds {
+            Some(Seconds(longest)) if longest < dedup.window => {
+                return Err(ConfigError::new(
+                    "dedup.window_seconds is above dedup.window_max_seconds",
+                ));
+            }
+            Some(Seconds(longest)) => longest,
+            None => dedup.window.max(Defaults::WINDOW_MAX),
+        };
+        dedup.max_resubmissions = self.max_resubmissions.unwrap_or(dedup.max_resubmissions);
+        Ok(())
+    }
+}
+
+impl RetryTable {
+    fn set(&self, made: &mut TaskType) -> Result<(), ConfigError> {
+        let refuse = |text: &str| Err(ConfigError::new(text));
+        let retry = &mut made.retry;
+        retry.max_attempts = self.max_attempts.unwrap_or(retry.max_attempts);
+        retry.factor = self.factor.unwrap_or(retry.factor);
+        retry.jitter = self.jitter.unwrap_or(retry.jitter);
+        retry.first_delay = self.first_delay_seconds.map_or(retry.first_delay, |s| s.0);
+        retry.max_delay = match self.max_delay_seconds {
+            Some(Seconds(longest)) if longest < retry.first_delay => {
+                return refuse("retry.first_delay_seconds is above retry.max_delay_seconds");
+            }
+            Some(Seconds(longest)) => longest,
+            None => retry.max_delay.max(retry.first_delay),
+        };
+        if !(1..=ATTEMPTS_MAX).contains(&retry.max_attempts) {
+            return refuse("retry.max_attempts is 1 to 1000");
+        }
+        if !(1.0..=FACTOR_MAX).contains(&retry.factor) {
+            return refuse("retry.factor is 1.0 to 100.0");
+        }
+        if !(0.0..=1.0).contains(&retry.jitter) {
+            return refuse("retry.jitter is 0.0 to 1.0");
+        }
+        Ok(())
+    }
+}
+
+fn mode(word: &str) -> Result<DedupMode, ConfigError> {
+    match word {
+        "return" => Ok(DedupMode::Return),
+        "reject" => Ok(DedupMode::Reject),
+        "none" => Ok(DedupMode::None),
+        "replace" | "debounce" | "throttle" | "keep_last" => {
+            Err(comes_later(&format!("dedup.mode = {word:?}")))
+        }
+        _ => Err(with_suggestion(
+            format!("there is no dedup.mode {word:?}"),
+            word,
+            ["return", "reject", "none"],
+        )),
+    }
+}
+
+fn comes_later(what: &str) -> ConfigError {
+    ConfigError::new(format!("{what} comes with a later release"))
+}
+
+/// Names of types and groups: 1 to 64 of `[A-Za-z0-9._-]`.
+fn check_word(what: &str, word: &str) -> Result<(), ConfigError> {
+    let legal = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+    if (1..=NAME_LENGTH_MAX).contains(&word.len()) && word.bytes().all(legal) {
+        return Ok(());
+    }
+    Err(ConfigError::new(format!(
+        "{what} is 1 to 64 letters, digits, dots, dashes and underscores"
+    )))
+}
+
+/// A JSON pointer (RFC 6901) to a member of params.
+fn check_pointer(pointer: &str) -> Result<(), ConfigError> {
+    let escapes_are_whole = || {
+        let mut parts = pointer.split('~').skip(1);
+        parts.all(|part| part.starts_with(['0', '1']))
+    };
+    if pointer.len() > 1 && pointer.starts_with('/') && escapes_are_whole() {
+        return Ok(());
+    }
+    Err(ConfigError::new(format!(
+        "dedup.ignore: {pointer:?} is no JSON pointer, such as \"/trace_id\""
+    )))
+}

@@ -1,0 +1,194 @@
+//! The outermost layer: what every request and every answer has, whoever handles it.
+//!
+//! It gives the request its id, catches panics, writes problems out, adds the headers that all answers
+//! carry, and logs one line a request. Neither queries nor credentials are ever logged.
+
+use std::net::IpAddr;
+use std::panic::AssertUnwindSafe;
+use std::time::Instant;
+
+use axum::body::to_bytes;
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
+use tracing::Instrument;
+
+use super::api::Api;
+use super::caller::{Caller, ReceivedAt, RequestId};
+use super::code::Code;
+use super::connection::PeerAddress;
+use super::forwarded::Client;
+use super::problem::Problem;
+use super::scopes;
+use super::trace::TraceContext;
+
+pub async fn envelop(State(api): State<Api>, mut request: Request, next: Next) -> Response {
+    let received_at = Instant::now();
+    let id = RequestId::of(request.headers());
+    let trace = TraceContext::of(request.headers());
+    let peer = request.extensions().get::<PeerAddress>().copied();
+    let client = peer.map(|PeerAddress(peer)| {
+        Client::of(peer.ip(), request.headers(), &api.edge.trusted_proxies)
+    });
+    let matched = request.extensions().get::<MatchedPath>();
+    let line = Line {
+        method: request.method().clone(),
+        route: matched.and_then(|path| scopes::route(api.route(path.as_str()))),
+        received_at,
+        client: client.as_ref().map(|client| client.address),
+        trace_id: trace.as_ref().map(|trace| trace.trace_id.clone()),
+    };
+    let instance = request.uri().path().to_owned();
+    let span = tracing::info_span!(
+        "request",
+        request_id = id.0,
+        trace_id = line.trace_id.as_deref()
+    );
+
+    let extensions = request.extensions_mut();
+    extensions.insert(id.clone());
+    extensions.insert(ReceivedAt(received_at));
+    if let Some(trace) = trace {
+        extensions.insert(trace);
+    }
+    if let Some(client) = client {
+        extensions.insert(client);
+    }
+
+    let handled = AssertUnwindSafe(next.run(request).instrument(span.clone()));
+    let response = handled.catch_unwind().await.unwrap_or_else(|panic| {
+        let cause = format!("a handler panicked: {}", panic_text(panic.as_ref()));
+        Problem::new(Code::Internal, "")
+            .caused_by(cause)
+            .into_response()
+    });
+
+    finish(&api, response, &line, &id, &instance)
+        .instrument(span)
+        .await
+}
+
+async fn finish(
+    api: &Api,
+    mut response: Response,
+    line: &Line,
+    id: &RequestId,
+    instance: &str,
+) -> Response {
+    let user = response.extensions_mut().remove::<Caller>();
+    let mut cause = None;
+    if let Some(problem) = take_problem(&mut response).await {
+        cause = problem.cause().map(str::to_owned);
+        let base_path = &api.edge.base_path;
+        let rendered = problem.into_document_response(base_path, instance, &id.0);
+        response = keep_headers(rendered, response.headers());
+    }
+    let headers = response.headers_mut();
+    headers.extend(id.header());
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    if line.method == Method::POST {
+        headers
+            .entry(header::CACHE_CONTROL)
+            .or_insert(HeaderValue::from_static("no-store"));
+    }
+    line.count(api, response.status());
+    line.log(response.status(), id, user.as_ref(), cause.as_deref());
+    response
+}
+
+/// The problem that a handler or layer left in its response; or one in place of a refusal in another
+/// form, such as those of extractors.
+async fn take_problem(response: &mut Response) -> Option<Problem> {
+    if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+        return Some(problem);
+    }
+    let status = response.status();
+    let is_text = |value: &HeaderValue| value.as_bytes().starts_with(b"text/plain");
+    let media_type = response.headers().get(header::CONTENT_TYPE);
+    if !(status.is_client_error() || status.is_server_error()) || !media_type.is_none_or(is_text) {
+        return None;
+    }
+    const DETAIL_BYTES_MAX: usize = 1024;
+    let body = std::mem::take(response.body_mut());
+    let text = to_bytes(body, DETAIL_BYTES_MAX).await.unwrap_or_default();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    let code = match status {
+        StatusCode::NOT_FOUND => Code::NotFound,
+        StatusCode::METHOD_NOT_ALLOWED => Code::MethodNotAllowed,
+        StatusCode::REQUEST_TIMEOUT => Code::RequestTimeout,
+        StatusCode::PAYLOAD_TOO_LARGE => Code::PayloadTooLarge,
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => Code::UnsupportedMediaType,
+        StatusCode::UNPROCESSABLE_ENTITY => Code::ValidationFailed,
+        StatusCode::SERVICE_UNAVAILABLE => Code::Overloaded,
+        status if status.is_client_error() => Code::InvalidRequest,
+        _ => Code::Internal,
+    };
+    Some(match code {
+        Code::Internal | Code::Overloaded => Problem::new(code, "").caused_by(text),
+        _ => Problem::new(code, text),
+    })
+}
+
+/// What inner layers had said besides the problem, such as CORS headers.
+fn keep_headers(mut rendered: Response, said: &HeaderMap) -> Response {
+    for (name, value) in said {
+        let is_of_body = [header::CONTENT_TYPE, header::CONTENT_LENGTH].contains(name);
+        if !is_of_body && !rendered.headers().contains_key(name) {
+            rendered.headers_mut().append(name, value.clone());
+        }
+    }
+    rendered
+}
+
+/// What the log says of one request.
+struct Line {
+    method: Method,
+    route: Option<&'static str>,
+    received_at: Instant,
+    client: Option<IpAddr>,
+    trace_id: Option<String>,
+}
+
+impl Line {
+    fn count(&self, api: &Api, status: StatusCode) {
+        let took = self.received_at.elapsed();
+        api.requests().count(&self.method, self.route, status, took);
+    }
+
+    fn log(&self, status: StatusCode, id: &RequestId, user: Option<&Caller>, cause: Option<&str>) {
+        let ms = self.received_at.elapsed().as_micros() as f64 / 1000.0;
+        macro_rules! line {
+            ($level:ident) => {
+                tracing::$level!(
+                    target: "justonce::access",
+                    method = self.method.as_str(),
+                    route = self.route,
+                    status = status.as_u16(),
+                    ms,
+                    user = user.map(|caller| caller.0.user.as_str()),
+                    request_id = id.0,
+                    trace_id = self.trace_id.as_deref(),
+                    client = self.client.map(tracing::field::display),
+                    cause,
+                    "request"
+                )
+            };
+        }
+        if status.is_server_error() {
+            line!(error);
+        } else {
+            line!(info);
+        }
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("without a text")
+}

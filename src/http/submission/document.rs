@@ -1,0 +1,95 @@
+//! Submissions as the API's documentation shows them.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// What is to be done.
+#[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = Submission)]
+pub struct SubmissionDocument {
+    /// A task type: `GET /v1/task-types` lists them.
+    #[serde(rename = "type")]
+    #[schema(example = "echo")]
+    task_type: String,
+    /// As the type's schema says. Absent is the same as `{}`.
+    #[schema(value_type = Option<Object>, nullable = false)]
+    params: Option<serde_json::Value>,
+    /// A file that this user uploaded before.
+    #[schema(nullable = false)]
+    file: Option<FileReferenceDocument>,
+    /// Several of them. Not together with `file`.
+    #[schema(nullable = false, max_items = 32)]
+    files: Option<Vec<FileReferenceDocument>>,
+    /// 0 goes first, 9 last. Default: the type's.
+    #[schema(nullable = false, maximum = 9)]
+    priority: Option<u8>,
+    /// Start no sooner than this, up to a year ahead. Part of the work's identity.
+    #[schema(nullable = false, format = DateTime)]
+    run_at: Option<String>,
+    /// Start no sooner than this many seconds from now. No part of the work's identity. Not together
+    /// with `run_at`.
+    #[schema(nullable = false, minimum = 0, maximum = 31_622_400)]
+    delay_seconds: Option<f64>,
+    #[schema(nullable = false)]
+    dedup: Option<DedupDocument>,
+    /// Up to 16 names and values of at most 128 characters, to find tasks by.
+    #[schema(nullable = false)]
+    tags: Option<BTreeMap<String, String>>,
+}
+
+/// How duplicates of this submission are told and answered. Default: as the type says.
+#[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = DedupRequest)]
+pub struct DedupDocument {
+    #[schema(nullable = false)]
+    mode: Option<DedupModeDocument>,
+    /// How long the succeeded task answers for its content; at most the type's longest window.
+    #[schema(nullable = false)]
+    window_seconds: Option<u64>,
+}
+
+/// `return`: a duplicate gets the existing task. `reject`: it gets a 409 that names the task. `none`: no
+/// match by content is made.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[schema(as = DedupMode)]
+pub enum DedupModeDocument {
+    Return,
+    Reject,
+    None,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = FileReference)]
+pub struct FileReferenceDocument {
+    #[schema(pattern = "^[0-9A-Fa-f]{64}$")]
+    sha256: String,
+    /// In bytes; refused when it is not the size of this file.
+    #[schema(nullable = false)]
+    size: Option<u64>,
+}
+
+/// An RFC 9457 problem. `/problems/{code}` says what to do about each.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub struct ProblemDocument {
+    #[serde(rename = "type")]
+    #[schema(example = "/problems/validation-failed")]
+    uri: String,
+    title: String,
+    status: u16,
+    #[schema(example = "validation-failed")]
+    code: String,
+    detail: String,
+    instance: String,
+    /// Whether the same request may succeed later.
+    retryable: bool,
+    /// Whether the outcome may be unknown, so that the repeat must carry the same key.
+    same_key: bool,
+    request_id: String,
+}

@@ -1,0 +1,232 @@
+use serde_json::json;
+
+use super::*;
+use crate::domain::retry::RetryPolicy;
+use crate::domain::schema::ParamsSchema;
+use crate::domain::task_type::{DedupPolicy, Retention, RunnerSpec};
+
+const NOW: Timestamp = Timestamp::from_ms(1_800_000_000_000);
+
+fn task_type(name: &str, files: FilesRule) -> TaskType {
+    let schema = json!({"properties": {"n": {"type": "integer"}}, "additionalProperties": false});
+    TaskType {
+        name: name.into(),
+        description: String::new(),
+        runner: RunnerSpec::Builtin(name.into()),
+        params_schema: Some(ParamsSchema::compile(schema).unwrap()),
+        version: 1,
+        require_key: name == "keyed",
+        files,
+        dedup: DedupPolicy {
+            mode: DedupMode::Return,
+            ignore: Vec::new(),
+            file_name: false,
+            group: None,
+            window: Duration::from_secs(3600),
+            window_max: Duration::from_secs(86_400),
+            max_resubmissions: 3,
+        },
+        retry: RetryPolicy {
+            max_attempts: 4,
+            first_delay: Duration::from_secs(60),
+            factor: RetryPolicy::FACTOR,
+            max_delay: RetryPolicy::MAX_DELAY,
+            jitter: RetryPolicy::JITTER,
+        },
+        timeout: Duration::from_secs(3600),
+        lease: Duration::from_secs(30),
+        priority: Priority::DEFAULT,
+        concurrency: None,
+        retention: Retention::default(),
+    }
+}
+
+fn types() -> TaskTypes {
+    [
+        task_type("echo", FilesRule::Optional),
+        task_type("bare", FilesRule::None),
+        task_type("file", FilesRule::Required),
+        task_type("keyed", FilesRule::Optional),
+    ]
+    .into_iter()
+    .collect()
+}
+
+const REFERENCES: Carries = Carries::References { files_max: 2 };
+
+fn read(value: &Value, carries: Carries) -> Result<Drafted, Problem> {
+    Draft::from_json(value.to_string().as_bytes())?.read(&types(), None, carries, NOW)
+}
+
+/// The code, and the pointers of what is wrong.
+fn refused(value: &Value) -> (Code, Vec<String>) {
+    let problem = read(value, REFERENCES).expect_err("refused");
+    let document = problem.document("", None, None);
+    let errors = document["errors"].as_array().cloned().unwrap_or_default();
+    let pointer = |error: &Value| error["pointer"].as_str().unwrap_or_default().to_owned();
+    (problem.code(), errors.iter().map(pointer).collect())
+}
+
+#[test]
+fn every_member_is_read() {
+    let sha256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    let drafted = read(
+        &json!({
+            "type": "echo", "params": {"n": 1}, "priority": 2, "delay_seconds": 1.5,
+            "dedup": {"mode": "reject", "window_seconds": 60}, "tags": {"env": "test"},
+            "file": {"sha256": sha256, "size": 0},
+        }),
+        REFERENCES,
+    )
+    .unwrap();
+    let submission = drafted.submission;
+    assert_eq!(submission.params, json!({"n": 1}));
+    assert_eq!(submission.priority, Priority::new(2));
+    assert_eq!(submission.start, Start::After(Duration::from_millis(1500)));
+    assert_eq!(submission.dedup.mode, Some(DedupMode::Reject));
+    assert_eq!(submission.dedup.window, Some(Duration::from_secs(60)));
+    assert_eq!(submission.tags["env"], "test");
+    assert_eq!(drafted.references[0].size, Some(0));
+
+    let least = read(&json!({"type": "echo"}), REFERENCES).unwrap();
+    assert_eq!(least.submission.params, json!({}));
+    assert_eq!(least.submission.start, Start::Now);
+}
+
+#[test]
+fn all_that_is_wrong_is_said_at_once() {
+    let (code, pointers) = refused(&json!({
+        "type": "echo", "params": {"n": "x"}, "priority": 10, "delay_seconds": -1, "tags": {"": "", "a": 1},
+        "dedup": {"mode": "debounce", "by": ["/n"], "window_seconds": 86_401}, "callback_url": "http://x/", "extra": 1,
+        "run_at": "tomorrow", "file": {"sha256": "x", "name": "y"},
+    }));
+    assert_eq!(code, Code::ValidationFailed);
+    let mut pointers = pointers;
+    pointers.sort();
+    assert_eq!(
+        pointers,
+        [
+            "/callback_url",
+            "/dedup/by",
+            "/dedup/mode",
+            "/dedup/window_seconds",
+            "/delay_seconds",
+            "/extra",
+            "/file/name",
+            "/file/sha256",
+            "/params/n",
+            "/priority",
+            "/run_at",
+            "/tags/",
+            "/tags/a",
+        ]
+    );
+}
+
+#[test]
+fn refusals_have_their_codes() {
+    let invalid = |pointer: &str| (Code::ValidationFailed, vec![pointer.to_owned()]);
+    assert_eq!(refused(&json!({})), invalid("/type"));
+    assert_eq!(refused(&json!({"type": null})), invalid("/type"));
+    assert_eq!(refused(&json!([])), invalid(""));
+    assert_eq!(
+        refused(&json!({"type": "echo", "params": []})),
+        invalid("/params")
+    );
+    assert_eq!(refused(&json!({"type": "file"})), invalid("/file"));
+    let sha256 = "0".repeat(64);
+    let file = json!({"sha256": sha256});
+    assert_eq!(
+        refused(&json!({"type": "bare", "file": file})),
+        invalid("/file")
+    );
+    assert_eq!(
+        refused(&json!({"type": "echo", "file": {}})),
+        invalid("/file/sha256")
+    );
+    assert_eq!(
+        refused(&json!({"type": "echo", "file": file, "files": []})),
+        invalid("/files")
+    );
+    assert_eq!(
+        refused(&json!({"type": "echo", "files": [file, file, file]})),
+        invalid("/files")
+    );
+    assert_eq!(refused(&json!({"type": "nope"})).0, Code::UnknownTaskType);
+    assert_eq!(
+        refused(&json!({"type": "keyed"})).0,
+        Code::IdempotencyKeyMissing
+    );
+}
+
+#[test]
+fn start_times_reach_a_year_ahead() {
+    let start = |members: Value| {
+        let mut submission = json!({"type": "echo"});
+        submission
+            .as_object_mut()
+            .unwrap()
+            .extend(members.as_object().unwrap().clone());
+        read(&submission, REFERENCES).map(|drafted| drafted.submission.start)
+    };
+    let past = Timestamp::parse_rfc3339("2001-01-01T00:00:00Z").unwrap();
+    assert_eq!(
+        start(json!({"run_at": "2001-01-01T00:00:00Z"})).unwrap(),
+        Start::At(past)
+    );
+    assert_eq!(start(json!({"delay_seconds": 0})).unwrap(), Start::Now);
+    assert!(start(json!({"run_at": "2999-01-01T00:00:00Z"})).is_err());
+    assert!(start(json!({"delay_seconds": 366 * 86_400 + 1})).is_err());
+    assert!(start(json!({"run_at": "2001-01-01T00:00:00Z", "delay_seconds": 1})).is_err());
+}
+
+#[test]
+fn text_fields_make_the_same_submission() {
+    let mut draft = Draft::default();
+    for (name, text) in [
+        ("type", "echo"),
+        ("params", r#"{"n": 1}"#),
+        ("priority", "3"),
+        ("delay_seconds", "2"),
+        ("tags", r#"{"a": "b"}"#),
+    ] {
+        draft.set_text(name, text.into()).unwrap();
+    }
+    let drafted = draft
+        .clone()
+        .read(&types(), None, Carries::Bytes, NOW)
+        .unwrap();
+    assert_eq!(drafted.submission.params, json!({"n": 1}));
+    assert_eq!(drafted.submission.priority, Priority::new(3));
+    assert_eq!(
+        drafted.submission.start,
+        Start::After(Duration::from_secs(2))
+    );
+
+    assert!(draft.set_text("type", "echo".into()).is_err());
+    let mut draft = Draft::default();
+    let problem = draft.set_text("params", "{".into()).expect_err("no JSON");
+    assert_eq!(problem.code(), Code::InvalidJson);
+    draft.set_text("type", "echo".into()).unwrap();
+    draft.set_text("priority", "high".into()).unwrap();
+    assert!(draft.read(&types(), None, Carries::Bytes, NOW).is_err());
+}
+
+#[test]
+fn a_body_with_bytes_takes_no_references() {
+    let file = json!({"sha256": "0".repeat(64)});
+    assert!(read(&json!({"type": "echo", "file": file}), Carries::Bytes).is_err());
+    assert!(read(&json!({"type": "bare"}), Carries::Bytes).is_err());
+    assert!(read(&json!({"type": "file"}), Carries::Bytes).is_ok());
+}
+
+#[test]
+fn depth_counts_from_the_params() {
+    let nested = |levels: usize| {
+        let (open, close) = (r#"{"n":"#.repeat(levels), "}".repeat(levels));
+        format!(r#"{{"type":"echo","params":{open}1{close}}}"#)
+    };
+    assert!(Draft::from_json(nested(64).as_bytes()).is_ok());
+    let problem = Draft::from_json(nested(65).as_bytes()).expect_err("too deep");
+    assert_eq!(problem.code(), Code::InvalidJson);
+}

@@ -1,0 +1,179 @@
+//! `GET /v1/task-types`
+
+use axum::extract::{RawQuery, State};
+use axum::response::Response;
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::api::Api;
+use super::problem::Problem;
+use super::submission::document::DedupModeDocument;
+use super::{answer, query, task_view};
+use crate::domain::retry::RetryPolicy;
+use crate::domain::task::Priority;
+use crate::domain::task_type::{
+    DedupMode, DedupPolicy, FilesRule, Retention, RunnerSpec, TaskType,
+};
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = TaskTypeList)]
+pub struct TypesView<'a> {
+    items: Vec<TypeView<'a>>,
+}
+
+/// What is declared about a kind of task. Times are in seconds.
+#[derive(Serialize, ToSchema)]
+#[schema(as = TaskType)]
+struct TypeView<'a> {
+    name: &'a str,
+    description: &'a str,
+    /// Part of the fingerprint: a new version makes all work new.
+    version: u32,
+    /// `builtin`, `sandboxed` or `command`.
+    runner: &'static str,
+    /// JSON Schema; null when any object will do.
+    #[schema(value_type = Option<Object>)]
+    params_schema: Option<&'a Value>,
+    /// `none`, `optional` or `required`.
+    #[schema(value_type = String)]
+    files: FilesRule,
+    /// Whether a submission without `Idempotency-Key` is refused.
+    require_key: bool,
+    dedup: DedupView<'a>,
+    retry: RetryView,
+    timeout_seconds: f64,
+    lease_seconds: f64,
+    #[schema(value_type = u8, maximum = 9)]
+    priority: Priority,
+    /// Attempts at a time in one process; null without a bound of its own.
+    concurrency: Option<usize>,
+    retention: RetentionView,
+}
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = TaskTypeDedup)]
+struct DedupView<'a> {
+    #[schema(value_type = DedupModeDocument)]
+    mode: DedupMode,
+    /// JSON pointers into params that are no part of the work's identity.
+    ignore: &'a [String],
+    include_file_name: bool,
+    /// Types of one group share their fingerprints within a user.
+    group: Option<&'a str>,
+    window_seconds: u64,
+    window_max_seconds: u64,
+    max_resubmissions: u32,
+}
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = TaskTypeRetry)]
+struct RetryView {
+    /// The first included.
+    max_attempts: u32,
+    first_delay_seconds: f64,
+    factor: f64,
+    max_delay_seconds: f64,
+    /// A share of the delay.
+    jitter: f64,
+}
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = TaskTypeRetention)]
+struct RetentionView {
+    key_seconds: u64,
+    result_seconds: u64,
+    task_seconds: u64,
+    failed_task_seconds: u64,
+    file_seconds: u64,
+}
+
+/// Task types
+///
+/// What each demands of a submission, and how it is deduplicated, retried and kept.
+#[utoipa::path(
+    get,
+    path = "/v1/task-types",
+    tag = "task types",
+    responses((status = 200, description = "All of them, by name", body = TypesView))
+)]
+pub async fn list_task_types(
+    State(api): State<Api>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    query::expect_none(query.as_deref())?;
+    let items = api.types.iter().map(|task_type| TypeView::of(task_type));
+    let view = TypesView {
+        items: items.collect(),
+    };
+    Ok(answer::json(task_view::to_bytes(&view)?))
+}
+
+impl<'a> TypeView<'a> {
+    fn of(task_type: &'a TaskType) -> Self {
+        let schema = task_type.params_schema.as_ref();
+        TypeView {
+            name: &task_type.name,
+            description: &task_type.description,
+            version: task_type.version,
+            runner: kind(&task_type.runner),
+            params_schema: schema.map(|schema| schema.document()),
+            files: task_type.files,
+            require_key: task_type.require_key,
+            dedup: DedupView::of(&task_type.dedup),
+            retry: RetryView::of(&task_type.retry),
+            timeout_seconds: task_type.timeout.as_secs_f64(),
+            lease_seconds: task_type.lease.as_secs_f64(),
+            priority: task_type.priority,
+            concurrency: task_type.concurrency,
+            retention: RetentionView::of(&task_type.retention),
+        }
+    }
+}
+
+/// Never what it runs: an operator's command line may hold secrets.
+fn kind(runner: &RunnerSpec) -> &'static str {
+    match runner {
+        RunnerSpec::Builtin(_) => "builtin",
+        RunnerSpec::Sandboxed(_) => "sandboxed",
+        RunnerSpec::Command(_) => "command",
+    }
+}
+
+impl<'a> DedupView<'a> {
+    fn of(dedup: &'a DedupPolicy) -> Self {
+        DedupView {
+            mode: dedup.mode,
+            ignore: &dedup.ignore,
+            include_file_name: dedup.file_name,
+            group: dedup.group.as_deref(),
+            window_seconds: dedup.window.as_secs(),
+            window_max_seconds: dedup.window_max.as_secs(),
+            max_resubmissions: dedup.max_resubmissions,
+        }
+    }
+}
+
+impl RetryView {
+    fn of(retry: &RetryPolicy) -> Self {
+        RetryView {
+            max_attempts: retry.max_attempts,
+            first_delay_seconds: retry.first_delay.as_secs_f64(),
+            factor: retry.factor,
+            max_delay_seconds: retry.max_delay.as_secs_f64(),
+            jitter: retry.jitter,
+        }
+    }
+}
+
+impl RetentionView {
+    fn of(retention: &Retention) -> Self {
+        RetentionView {
+            key_seconds: retention.key.as_secs(),
+            result_seconds: retention.result.as_secs(),
+            task_seconds: retention.task.as_secs(),
+            failed_task_seconds: retention.failed_task.as_secs(),
+            file_seconds: retention.file.as_secs(),
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! `POST /v1/tasks`
+
+use axum::body::Body;
+use axum::extract::{RawQuery, State};
+use axum::http::HeaderMap;
+use axum::response::Response;
+
+use crate::http::admission::admit;
+use crate::http::answer;
+use crate::http::api::Api;
+use crate::http::body::read_limited;
+use crate::http::clock;
+use crate::http::head::SubmissionHead;
+use crate::http::media_type;
+use crate::http::problem::Problem;
+use crate::http::query;
+use crate::http::submission::document::{ProblemDocument, SubmissionDocument};
+use crate::http::submission::{Carries, Draft};
+use crate::http::task_view::TaskView;
+use crate::store::Admission;
+
+/// Submit a task
+///
+/// Sent as often as you like, it runs just once. The status says where the work stands; `deduplicated` and
+/// `matched_by` say whether there was such a task already.
+#[utoipa::path(
+    post,
+    path = "/v1/tasks",
+    tag = "tasks",
+    params(
+        ("Idempotency-Key" = Option<String>, Header, description = "One key for one intent: an RFC 9651 String, or 1 to 255 of `A-Za-z0-9._~:+/=@-`. Required by some task types."),
+        ("Prefer" = Option<String>, Header, description = "`wait=N`: hold the answer until the task has ended or N seconds (at most 50) have passed."),
+    ),
+    request_body(content = SubmissionDocument, content_type = "application/json"),
+    responses(
+        (status = 202, description = "Accepted, not finished. New, or a duplicate of an unfinished task.", body = TaskView, headers(
+            ("Location" = String, description = "The task"),
+            ("Retry-After" = u64, description = "Seconds until it is worth while to ask"),
+            ("Durability" = String, description = "What the acknowledgement survives: `memory` or `fsync`"),
+            ("Idempotency-Key" = String, description = "The key as it was sent"),
+            ("Idempotent-Replayed" = String, description = "`true` when the key matched"),
+            ("Preference-Applied" = String, description = "Such as `wait=10`"),
+        )),
+        (status = 200, description = "A task that has ended, with its result or error.", body = TaskView, headers(
+            ("Location" = String, description = "The task"),
+            ("Durability" = String, description = "What the acknowledgement survives: `memory` or `fsync`"),
+            ("Idempotency-Key" = String, description = "The key as it was sent"),
+            ("Idempotency-Expires" = String, description = "Until when the key is kept, RFC 3339"),
+            ("Idempotent-Replayed" = String, description = "`true` when the key matched"),
+            ("Preference-Applied" = String, description = "Such as `wait=10`"),
+        )),
+        (status = 400, description = "`invalid-json` `invalid-request` `idempotency-key-missing` `idempotency-key-invalid`", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 409, description = "`duplicate-submission`, when the submission or its type asks for `reject`", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 410, description = "`task-forgotten`: the key names a deleted task", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 413, description = "`payload-too-large`", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 415, description = "`unsupported-media-type`", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 422, description = "`validation-failed` `unknown-task-type` `idempotency-key-reused` `file-unknown`", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 503, description = "`queue-full` `store-unavailable`", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 507, description = "`storage-full`", body = ProblemDocument, content_type = "application/problem+json"),
+    )
+)]
+pub async fn submit_task(
+    State(api): State<Api>,
+    head: SubmissionHead,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    query::expect_none(query.as_deref())?;
+    let admission = read_admission(&api, &head, &headers, body).await?;
+    let admitted = admit(&api, admission, Vec::new()).await?;
+    api.store
+        .record_submit_latency(&head.user, head.received_at.elapsed());
+    answer::to_submission(&api, &head, admitted).await
+}
+
+/// The submission in a JSON body, with the files that it names.
+pub async fn read_admission(
+    api: &Api,
+    head: &SubmissionHead,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Admission, Problem> {
+    media_type::require_json(headers, &body)?;
+    let text = read_limited(body, api.limits.json_body_bytes_max).await?;
+    let carries = Carries::References {
+        files_max: api.limits.multipart_parts_max,
+    };
+    let draft = Draft::from_json(&text)?;
+    let drafted = draft.read(&api.types, head.key(), carries, clock::now())?;
+    let mut submission = drafted.submission;
+    for reference in &drafted.references {
+        let file = reference.resolve(&*api.store, &head.user).await?;
+        submission.files.push(file);
+    }
+    Ok(Admission::new(
+        head.user.clone(),
+        head.key().cloned(),
+        submission,
+        head.request_id.clone(),
+    ))
+}

@@ -1,0 +1,238 @@
+//! The right to run a task: taken, renewed, used up, handed back. Every verb compares the fencing token.
+
+use std::time::Duration;
+
+use rusqlite::params;
+
+use super::admit::queue_wait;
+use super::ending;
+use super::record::{COLUMNS, Record};
+use super::step::Step;
+use crate::domain::task::{Progress, State, Task, TaskError};
+use crate::store::{Extension, Fenced, Held, Lease, LeaseRequest, TaskResult};
+
+/// A place in the queue: most important first, then longest ready.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    priority: i64,
+    ready_at: i64,
+    seq: i64,
+}
+
+pub fn lease(step: &mut Step<'_>, request: &LeaseRequest) -> rusqlite::Result<Vec<Lease>> {
+    let mut heads = Vec::new();
+    for task_type in &request.types {
+        let mut statement = step.sql.prepare_cached(
+            "SELECT priority, ready_at, seq FROM task WHERE state = 1 AND type = ?1 \
+             ORDER BY priority, ready_at, seq LIMIT ?2",
+        )?;
+        let mut rows = statement.query(params![task_type, request.max])?;
+        while let Some(row) = rows.next()? {
+            heads.push(Place {
+                priority: row.get(0)?,
+                ready_at: row.get(1)?,
+                seq: row.get(2)?,
+            });
+        }
+    }
+    heads.sort_unstable();
+    heads.truncate(request.max);
+    heads
+        .into_iter()
+        .map(|place| take(step, request, place.seq))
+        .collect()
+}
+
+fn take(step: &mut Step<'_>, request: &LeaseRequest, seq: i64) -> rusqlite::Result<Lease> {
+    let record = step
+        .sql
+        .prepare_cached(&format!(
+            "UPDATE task SET state = 2, held = 1, attempt = attempt + 1, token = token + 1, started_at = ?2 \
+             WHERE seq = ?1 RETURNING {COLUMNS}"
+        ))?
+        .query_row(params![seq, step.now.as_ms()], Record::read)?;
+    let lease = request
+        .lease
+        .get(&record.task.task_type)
+        .copied()
+        .unwrap_or(LeaseRequest::LEASE_DEFAULT);
+    let expires_at = step.now.plus(lease);
+    step.sql.execute(
+        "UPDATE task SET due_at = ?2 WHERE seq = ?1",
+        params![seq, expires_at.as_ms()],
+    )?;
+    queue_wait(step, &record);
+    step.moved(
+        &record.task.user,
+        &record.task.task_type,
+        Some(State::Queued),
+        Some(State::Running),
+    );
+    let retried = record.task.attempt > 1;
+    step.tally(&record.task.user, |tally| {
+        tally.attempts += 1;
+        tally.retries += u64::from(retried);
+    });
+    step.due(expires_at);
+    step.changed(&record.task.id);
+    Ok(Lease {
+        token: record.token,
+        expires_at,
+        idempotency_key: record.key,
+        task: record.task,
+    })
+}
+
+pub fn extend(
+    step: &mut Step<'_>,
+    held: &Held,
+    progress: Option<&Progress>,
+) -> rusqlite::Result<Fenced<Extension>> {
+    let Some(record) = holder(step, held)? else {
+        return Ok(fenced(step, held));
+    };
+    let expires_at = step.now.plus(held.lease);
+    let progress_text = progress.map(serde_json::to_string).transpose();
+    let progress_text =
+        progress_text.map_err(|e| rusqlite::Error::ToSqlConversionFailure(e.into()))?;
+    step.sql.execute(
+        "UPDATE task SET due_at = ?2, progress = ifnull(?3, progress) WHERE seq = ?1",
+        params![record.seq, expires_at.as_ms(), progress_text],
+    )?;
+    if progress.is_some() {
+        step.changed(&record.task.id);
+    }
+    let cancel_requested = record.task.state == State::Cancelled;
+    Ok(Fenced::Recorded(Extension {
+        expires_at,
+        cancel_requested,
+    }))
+}
+
+pub fn complete(
+    step: &mut Step<'_>,
+    held: &Held,
+    result: &TaskResult,
+) -> rusqlite::Result<Fenced<Task>> {
+    let Some(record) = holder(step, held)? else {
+        return match repeated(step, held, State::Succeeded)? {
+            Some(task) => Ok(Fenced::Recorded(task)),
+            None => Ok(fenced(step, held)),
+        };
+    };
+    ending::attempt_over(step, &record);
+    if record.task.state == State::Cancelled {
+        ending::confirm_stopped(step, &record)?;
+        return Ok(fenced(step, held));
+    }
+    ending::succeed(step, &record, result)?;
+    reread(step, &record)
+}
+
+pub fn fail(
+    step: &mut Step<'_>,
+    held: &Held,
+    error: &TaskError,
+    retry_in: Option<Duration>,
+) -> rusqlite::Result<Fenced<Task>> {
+    let Some(record) = holder(step, held)? else {
+        let task = Record::by_id(&step.sql, &held.user, &held.task)?;
+        // The step once more, after its outcome was unknown.
+        let same = |r: &Record| r.token == held.token && r.task.error.as_ref() == Some(error);
+        return Ok(match task.filter(same) {
+            Some(record) => Fenced::Recorded(record.task),
+            None => fenced(step, held),
+        });
+    };
+    ending::attempt_over(step, &record);
+    if record.task.state == State::Cancelled {
+        ending::confirm_stopped(step, &record)?;
+        return reread(step, &record);
+    }
+    match retry_in.filter(|_| !error.permanent && record.task.attempt < record.task.max_attempts) {
+        Some(delay) => retry(step, &record, error, delay)?,
+        None => ending::give_up(step, &record, State::Failed, Some(error), false)?,
+    }
+    reread(step, &record)
+}
+
+fn retry(
+    step: &mut Step<'_>,
+    record: &Record,
+    error: &TaskError,
+    delay: Duration,
+) -> rusqlite::Result<()> {
+    let error = serde_json::to_string(error)
+        .map_err(|e| rusqlite::Error::ToSqlConversionFailure(e.into()))?;
+    let next_at = step.now.plus(delay);
+    step.sql.execute(
+        "UPDATE task SET state = ?2, held = 0, due_at = ?3, ready_at = NULL, error = ?4 WHERE seq = ?1",
+        params![record.seq, State::Retrying as i64, next_at.as_ms(), error],
+    )?;
+    step.moved(
+        &record.task.user,
+        &record.task.task_type,
+        Some(State::Running),
+        Some(State::Retrying),
+    );
+    step.due(next_at);
+    step.changed(&record.task.id);
+    Ok(())
+}
+
+pub fn release(step: &mut Step<'_>, held: &Held) -> rusqlite::Result<Fenced<()>> {
+    let Some(record) = holder(step, held)? else {
+        return Ok(fenced(step, held));
+    };
+    if record.task.state == State::Cancelled {
+        ending::confirm_stopped(step, &record)?;
+        return Ok(Fenced::Recorded(()));
+    }
+    requeue(step, &record)?;
+    step.sql.execute(
+        "UPDATE task SET attempt = attempt - 1 WHERE seq = ?1",
+        [record.seq],
+    )?;
+    Ok(Fenced::Recorded(()))
+}
+
+/// Puts a running task back into the queue, at the place that its first wait gave it.
+pub fn requeue(step: &mut Step<'_>, record: &Record) -> rusqlite::Result<()> {
+    step.sql.execute(
+        "UPDATE task SET state = ?2, held = 0, due_at = NULL, ready_at = ifnull(ready_at, ?3) WHERE seq = ?1",
+        params![record.seq, State::Queued as i64, step.now.as_ms()],
+    )?;
+    step.moved(
+        &record.task.user,
+        &record.task.task_type,
+        Some(State::Running),
+        Some(State::Queued),
+    );
+    step.effects.work = true;
+    step.changed(&record.task.id);
+    Ok(())
+}
+
+/// The record of a lease that is still held with this token.
+fn holder(step: &Step<'_>, held: &Held) -> rusqlite::Result<Option<Record>> {
+    let record = Record::by_id(&step.sql, &held.user, &held.task)?;
+    Ok(record.filter(|record| record.held && record.token == held.token))
+}
+
+/// The task, when this token has ended it so already.
+fn repeated(step: &Step<'_>, held: &Held, state: State) -> rusqlite::Result<Option<Task>> {
+    let record = Record::by_id(&step.sql, &held.user, &held.task)?;
+    let same = |r: &Record| r.token == held.token && r.task.state == state && !r.tombstone;
+    Ok(record.filter(same).map(|record| record.task))
+}
+
+fn fenced<T>(step: &mut Step<'_>, held: &Held) -> Fenced<T> {
+    step.tally(&held.user, |tally| tally.writes_fenced += 1);
+    Fenced::Lost
+}
+
+fn reread(step: &Step<'_>, record: &Record) -> rusqlite::Result<Fenced<Task>> {
+    let record =
+        Record::by_seq(&step.sql, record.seq)?.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
+    Ok(Fenced::Recorded(record.task))
+}

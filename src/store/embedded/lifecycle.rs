@@ -1,0 +1,176 @@
+//! What people do with tasks: cancel, redrive, forget.
+
+use rusqlite::params;
+
+use super::claim::Claim;
+use super::ending;
+use super::key::BoundKey;
+use super::record::{Record, result_kind};
+use super::step::{Sql, Step};
+use crate::domain::principal::UserId;
+use crate::domain::standing::{Failures, Standing};
+use crate::domain::task::{State, TaskId};
+use crate::store::{Cancelled, Forgotten, Missing, RedriveFilter, Redriven};
+
+/// Tasks that one bulk redrive looks at, at most.
+const REDRIVE_LOOKED_AT_MAX: usize = 10_000;
+
+/// The record, or how the task is missing.
+pub fn find(
+    sql: &Sql<'_>,
+    user: &UserId,
+    id: &TaskId,
+) -> rusqlite::Result<Result<Record, Missing>> {
+    Ok(match Record::by_id(sql, user, id)? {
+        None => Err(Missing::Unknown),
+        Some(record) if record.tombstone => Err(Missing::Forgotten),
+        Some(record) => Ok(record),
+    })
+}
+
+pub fn cancel(step: &mut Step<'_>, user: &UserId, id: &TaskId) -> rusqlite::Result<Cancelled> {
+    let record = match find(&step.sql, user, id)? {
+        Ok(record) => record,
+        Err(missing) => return Ok(Cancelled::Unknown(missing)),
+    };
+    match record.task.state {
+        State::Succeeded | State::Failed => Ok(Cancelled::Ended(Box::new(record.task))),
+        State::Cancelled => Ok(Cancelled::Done {
+            stopping: record.held,
+            task: Box::new(record.task),
+        }),
+        State::Scheduled | State::Queued | State::Running | State::Retrying => {
+            let stopping = record.held;
+            ending::give_up(step, &record, State::Cancelled, None, stopping)?;
+            let task = Record::by_seq(&step.sql, record.seq)?
+                .ok_or(rusqlite::Error::QueryReturnedNoRows)?
+                .task;
+            Ok(Cancelled::Done {
+                task: Box::new(task),
+                stopping,
+            })
+        }
+    }
+}
+
+pub fn redrive(step: &mut Step<'_>, user: &UserId, id: &TaskId) -> rusqlite::Result<Redriven> {
+    let record = match find(&step.sql, user, id)? {
+        Ok(record) => record,
+        Err(missing) => return Ok(Redriven::Unknown(missing)),
+    };
+    match record.task.state {
+        State::Succeeded => Ok(Redriven::Succeeded(Box::new(record.task))),
+        State::Scheduled | State::Queued | State::Running | State::Retrying => {
+            Ok(Redriven::Done(Box::new(record.task)))
+        }
+        State::Failed | State::Cancelled => run_again(step, record),
+    }
+}
+
+pub fn redrive_many(
+    step: &mut Step<'_>,
+    user: &UserId,
+    filter: &RedriveFilter,
+) -> rusqlite::Result<u64> {
+    let matching = dead_letters(&step.sql, user, filter)?;
+    let mut redriven = 0;
+    for record in matching {
+        if redriven as usize >= filter.limit {
+            break;
+        }
+        if let Redriven::Done(_) = run_again(step, record)? {
+            redriven += 1;
+        }
+    }
+    Ok(redriven)
+}
+
+fn dead_letters(
+    sql: &Sql<'_>,
+    user: &UserId,
+    filter: &RedriveFilter,
+) -> rusqlite::Result<Vec<Record>> {
+    let text = format!(
+        "SELECT {} FROM task WHERE user = ?1 AND state = 5 ORDER BY seq LIMIT ?2",
+        super::record::COLUMNS
+    );
+    let mut statement = sql.prepare_cached(&text)?;
+    let mut rows = statement.query(params![user.as_str(), REDRIVE_LOOKED_AT_MAX])?;
+    let mut matching = Vec::new();
+    while let Some(row) = rows.next()? {
+        let record = Record::read(row)?;
+        let of_type = filter
+            .task_type
+            .as_ref()
+            .is_none_or(|wanted| *wanted == record.task.task_type);
+        let tagged = filter.tag.as_ref().is_none_or(|(name, wanted)| {
+            record
+                .task
+                .tags
+                .get(name)
+                .is_some_and(|value| wanted.as_ref().is_none_or(|wanted| wanted == value))
+        });
+        let before = filter
+            .before
+            .is_none_or(|before| record.task.finished_at.is_some_and(|end| end < before));
+        if of_type && tagged && before {
+            matching.push(record);
+        }
+    }
+    Ok(matching)
+}
+
+/// Puts a failed or cancelled task back into the queue, unless its content is taken.
+fn run_again(step: &mut Step<'_>, record: Record) -> rusqlite::Result<Redriven> {
+    if record.held {
+        return Ok(Redriven::Blocked(record.task.id));
+    }
+    if let Some(fingerprint) = &record.task.fingerprint {
+        if let Some(claim) = Claim::find(&step.sql, &record.task.user, fingerprint)?
+            && claim.seq != record.seq
+            && let (Standing::Answers, Some(other)) =
+                claim.standing(&step.sql, record.window, u32::MAX, step.now)?
+        {
+            return Ok(Redriven::Blocked(other.task.id));
+        }
+        Claim::write(
+            step,
+            &record.task.user,
+            fingerprint,
+            record.seq,
+            Failures::default(),
+        )?;
+    }
+    step.drop_ended(record.seq);
+    step.sql.execute(
+        "UPDATE task SET state = ?2, max_attempts = attempt + ?3, ready_at = ?4, finished_at = NULL, due_at = NULL, \
+         dedup_expires_at = NULL, result_until = NULL, kept_until = NULL, result_kind = ?5, result = NULL, \
+         progress = NULL, error = NULL WHERE seq = ?1",
+        params![record.seq, State::Queued as i64, record.budget, step.now.as_ms(), result_kind::NONE],
+    )?;
+    BoundKey::stop_retention(step, &record)?;
+    step.moved(
+        &record.task.user,
+        &record.task.task_type,
+        Some(record.task.state),
+        Some(State::Queued),
+    );
+    step.effects.work = true;
+    step.changed(&record.task.id);
+    let task = Record::by_seq(&step.sql, record.seq)?
+        .ok_or(rusqlite::Error::QueryReturnedNoRows)?
+        .task;
+    Ok(Redriven::Done(Box::new(task)))
+}
+
+pub fn forget(step: &mut Step<'_>, user: &UserId, id: &TaskId) -> rusqlite::Result<Forgotten> {
+    let record = match find(&step.sql, user, id)? {
+        Ok(record) => record,
+        Err(missing) => return Ok(Forgotten::Unknown(missing)),
+    };
+    if !record.task.state.is_ended() || record.held {
+        return Ok(Forgotten::Unfinished);
+    }
+    let disowned = ending::forget(step, &record)?;
+    Ok(Forgotten::Done { disowned })
+}

@@ -1,0 +1,196 @@
+//! A task's row, there and back.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rusqlite::types::Type;
+use rusqlite::{OptionalExtension, Row};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::step::Sql;
+use crate::domain::digest::Sha256Digest;
+use crate::domain::file::{BlobName, File};
+use crate::domain::fingerprint::Fingerprint;
+use crate::domain::principal::UserId;
+use crate::domain::task::{FencingToken, Outcome, Priority, State, Task, TaskId};
+use crate::domain::task_type::Retention;
+use crate::domain::timestamp::Timestamp;
+
+/// The state of a row whose task is gone.
+pub const TOMBSTONE: i64 = 7;
+
+/// A row of the table `task`: the task, and what only the store needs.
+#[derive(Clone, Debug)]
+pub struct Record {
+    pub seq: i64,
+    pub task: Task,
+    pub token: FencingToken,
+    /// Whether an attempt may still be running.
+    pub held: bool,
+    pub tombstone: bool,
+    pub ready_at: Option<Timestamp>,
+    pub due_at: Option<Timestamp>,
+    pub result_until: Option<Timestamp>,
+    pub kept_until: Option<Timestamp>,
+    pub window: Duration,
+    /// Attempts that a submission or redrive grants.
+    pub budget: u32,
+    pub retention: Retention,
+    /// The key that the task was first submitted with.
+    pub key: Option<String>,
+}
+
+/// What is written once, at admission, and never searched for.
+#[derive(Serialize, Deserialize)]
+pub struct Submitted {
+    pub params: Arc<RawValue>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<File>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduled_at: Option<i64>,
+    pub window_ms: u64,
+    pub budget: u32,
+    pub retention: Retention,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+}
+
+impl Record {
+    pub fn by_id(sql: &Sql<'_>, user: &UserId, id: &TaskId) -> rusqlite::Result<Option<Record>> {
+        let record = sql
+            .prepare_cached(&format!("SELECT {COLUMNS} FROM task WHERE id = ?1"))?
+            .query_row([id.as_str()], Record::read)
+            .optional()?;
+        Ok(record.filter(|record| record.task.user == *user))
+    }
+
+    pub fn by_seq(sql: &Sql<'_>, seq: i64) -> rusqlite::Result<Option<Record>> {
+        sql.prepare_cached(&format!("SELECT {COLUMNS} FROM task WHERE seq = ?1"))?
+            .query_row([seq], Record::read)
+            .optional()
+    }
+
+    pub fn read(row: &Row<'_>) -> rusqlite::Result<Record> {
+        let state: i64 = row.get(4)?;
+        let submission: Submitted = from_json(23, row.get_ref(23)?.as_str()?)?;
+        let time = |index| -> rusqlite::Result<Option<Timestamp>> {
+            Ok(row.get::<_, Option<i64>>(index)?.map(Timestamp::from_ms))
+        };
+        let fingerprint = row.get::<_, Option<[u8; 32]>>(5)?;
+        let next_attempt_at = time(15)?.filter(|_| state == State::Retrying as i64);
+        let task = Task {
+            id: known(1, TaskId::parse(row.get_ref(1)?.as_str()?))?,
+            user: known(2, UserId::parse(row.get_ref(2)?.as_str()?))?,
+            task_type: row.get(3)?,
+            state: State::ALL
+                .get(usize::try_from(state).unwrap_or(usize::MAX))
+                .copied()
+                .unwrap_or(State::Cancelled),
+            fingerprint: fingerprint
+                .map(|bytes| Fingerprint::from_digest(Sha256Digest::from_bytes(bytes))),
+            params: submission.params,
+            files: submission.files,
+            priority: known(6, Priority::new(row.get(6)?))?,
+            tags: submission.tags,
+            attempt: row.get(7)?,
+            max_attempts: row.get(8)?,
+            progress: optional_json(row, 21)?,
+            created_at: Timestamp::from_ms(row.get(11)?),
+            scheduled_at: submission.scheduled_at.map(Timestamp::from_ms),
+            started_at: time(13)?,
+            finished_at: time(14)?,
+            next_attempt_at,
+            dedup_expires_at: time(16)?,
+            outcome: read_outcome(row)?,
+            error: optional_json(row, 22)?,
+            duplicates: row.get(19)?,
+        };
+        Ok(Record {
+            seq: row.get(0)?,
+            task,
+            token: FencingToken(row.get(9)?),
+            held: row.get(10)?,
+            tombstone: state == TOMBSTONE,
+            ready_at: time(12)?,
+            due_at: time(15)?,
+            result_until: time(17)?,
+            kept_until: time(18)?,
+            window: Duration::from_millis(submission.window_ms),
+            budget: submission.budget,
+            retention: submission.retention,
+            key: submission.key,
+        })
+    }
+
+    /// How long the attempt took that gave the result.
+    pub fn run_time(&self) -> Duration {
+        match (self.task.started_at, self.task.finished_at) {
+            (Some(started), Some(finished)) => finished.since(started),
+            _ => Duration::ZERO,
+        }
+    }
+}
+
+/// In the order that [`Record::read`] counts on.
+pub const COLUMNS: &str = "seq, id, user, type, state, fingerprint, priority, attempt, max_attempts, token, held, \
+     created_at, ready_at, started_at, finished_at, due_at, dedup_expires_at, result_until, kept_until, duplicates, \
+     result_kind, progress, error, submission, result";
+
+pub mod result_kind {
+    pub const NONE: i64 = 0;
+    pub const INLINE: i64 = 1;
+    pub const BLOB: i64 = 2;
+    pub const EXPIRED: i64 = 3;
+}
+
+/// How a result that is kept in blob storage is written into its column.
+#[derive(Serialize, Deserialize)]
+pub struct StoredBlob {
+    pub name: BlobName,
+    pub size: u64,
+}
+
+fn read_outcome(row: &Row<'_>) -> rusqlite::Result<Option<Outcome>> {
+    Ok(match row.get::<_, i64>(20)? {
+        result_kind::INLINE => {
+            let text: String = row.get(24)?;
+            let raw = RawValue::from_string(text).map_err(|error| damaged(24, error))?;
+            Some(Outcome::Inline(raw.into()))
+        }
+        result_kind::BLOB => {
+            let StoredBlob { name, size } = from_json(24, row.get_ref(24)?.as_str()?)?;
+            Some(Outcome::Blob { name, size })
+        }
+        result_kind::EXPIRED => Some(Outcome::Expired),
+        _ => None,
+    })
+}
+
+fn optional_json<T: for<'de> Deserialize<'de>>(
+    row: &Row<'_>,
+    index: usize,
+) -> rusqlite::Result<Option<T>> {
+    row.get_ref(index)?
+        .as_str_or_null()?
+        .map(|text| from_json(index, text))
+        .transpose()
+}
+
+fn from_json<T: for<'de> Deserialize<'de>>(index: usize, text: &str) -> rusqlite::Result<T> {
+    serde_json::from_str(text).map_err(|error| damaged(index, error))
+}
+
+fn known<T>(index: usize, value: Option<T>) -> rusqlite::Result<T> {
+    value.ok_or_else(|| damaged(index, "not a value that this release writes"))
+}
+
+fn damaged(
+    index: usize,
+    error: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(index, Type::Text, error.into())
+}

@@ -1,0 +1,132 @@
+//! What time makes due: starts, retries, lost leases, and the end of what is kept. Deadlines are rows;
+//! each call does a bounded part of them.
+
+use rusqlite::{Connection, params};
+
+use super::counters::{LATENCY_SPAN_MS, SPANS};
+use super::ending;
+use super::file;
+use super::leases::requeue;
+use super::record::{COLUMNS, Record};
+use super::step::Step;
+use crate::domain::task::{State, TaskError};
+use crate::domain::timestamp::Timestamp;
+use crate::store::Rescued;
+
+/// Rows of each kind that one call looks at, at most.
+const ROWS_MAX: usize = 200;
+
+pub fn rescue(step: &mut Step<'_>) -> rusqlite::Result<Rescued> {
+    let mut rescued = Rescued::default();
+    let due = due_records(step, "finished_at IS NULL AND due_at IS NOT NULL")?;
+    let expired = due_records(step, "finished_at IS NOT NULL")?;
+    rescued.more = due.len() == ROWS_MAX || expired.len() == ROWS_MAX;
+    for record in due {
+        start_or_return(step, &record, &mut rescued)?;
+    }
+    for record in expired {
+        rescued.expired += 1;
+        if record.held {
+            step.tally(&record.task.user, |tally| tally.leases_lost += 1);
+            ending::confirm_stopped(step, &record)?;
+        } else {
+            rescued.disowned.extend(ending::expire(step, &record)?);
+        }
+    }
+    rescued.disowned.extend(file::expire(step)?);
+    expire_keys(step)?;
+    expire_counters(step)?;
+    rescued.next_due_at = next_due_at(step)?;
+    Ok(rescued)
+}
+
+/// The processes that held these leases are gone: this one has the only lock on the folder.
+pub fn end_leases_of_last_process(conn: &Connection, now: Timestamp) -> rusqlite::Result<usize> {
+    conn.execute(
+        "UPDATE task SET due_at = ?1 WHERE finished_at IS NULL AND due_at IS NOT NULL AND state = 2",
+        [now.as_ms()],
+    )
+}
+
+fn due_records(step: &Step<'_>, part: &str) -> rusqlite::Result<Vec<Record>> {
+    let text = format!(
+        "SELECT {COLUMNS} FROM task WHERE {part} AND due_at <= ?1 ORDER BY due_at LIMIT ?2"
+    );
+    let mut statement = step.sql.prepare_cached(&text)?;
+    let rows = statement.query_map(params![step.now.as_ms(), ROWS_MAX], Record::read)?;
+    rows.collect()
+}
+
+fn start_or_return(
+    step: &mut Step<'_>,
+    record: &Record,
+    rescued: &mut Rescued,
+) -> rusqlite::Result<()> {
+    if record.task.state == State::Running {
+        rescued.leases_expired += 1;
+        step.tally(&record.task.user, |tally| tally.leases_lost += 1);
+        if record.task.attempt < record.task.max_attempts {
+            return requeue(step, record);
+        }
+        let error = TaskError {
+            code: "lease-lost".to_owned(),
+            message: "The worker stopped answering during the last attempt.".to_owned(),
+            attempt: record.task.attempt,
+            permanent: false,
+        };
+        return ending::give_up(step, record, State::Failed, Some(&error), false);
+    }
+    rescued.queued += 1;
+    step.sql.execute(
+        "UPDATE task SET state = ?2, ready_at = due_at, due_at = NULL WHERE seq = ?1",
+        params![record.seq, State::Queued as i64],
+    )?;
+    step.moved(
+        &record.task.user,
+        &record.task.task_type,
+        Some(record.task.state),
+        Some(State::Queued),
+    );
+    step.effects.work = true;
+    step.changed(&record.task.id);
+    Ok(())
+}
+
+fn expire_keys(step: &Step<'_>) -> rusqlite::Result<()> {
+    step.sql.execute(
+        "DELETE FROM key WHERE (user, key) IN \
+         (SELECT user, key FROM key WHERE expires_at <= ?1 ORDER BY expires_at LIMIT ?2)",
+        params![step.now.as_ms(), ROWS_MAX],
+    )?;
+    Ok(())
+}
+
+fn expire_counters(step: &Step<'_>) -> rusqlite::Result<()> {
+    for (span, kept) in SPANS {
+        step.sql.execute(
+            "DELETE FROM tally WHERE (user, span, at) IN \
+             (SELECT user, span, at FROM tally WHERE span = ?1 AND at < ?2 LIMIT ?3)",
+            params![span, step.now.as_ms() - kept, ROWS_MAX],
+        )?;
+    }
+    step.sql.execute(
+        "DELETE FROM latency WHERE (user, at, metric, bucket) IN \
+         (SELECT user, at, metric, bucket FROM latency WHERE at < ?1 LIMIT ?2)",
+        params![step.now.as_ms() - 3 * LATENCY_SPAN_MS, ROWS_MAX],
+    )?;
+    Ok(())
+}
+
+fn next_due_at(step: &Step<'_>) -> rusqlite::Result<Option<Timestamp>> {
+    let next: Option<i64> = step
+        .sql
+        .prepare_cached(
+            "SELECT min(at) FROM (\
+             SELECT min(due_at) AS at FROM task WHERE finished_at IS NULL AND due_at IS NOT NULL UNION ALL \
+             SELECT min(due_at) FROM task WHERE finished_at IS NOT NULL UNION ALL \
+             SELECT min(expires_at) FROM key WHERE expires_at IS NOT NULL UNION ALL \
+             SELECT min(expires_at) FROM file WHERE expires_at IS NOT NULL)",
+        )?
+        .query_row([], |row| row.get(0))?;
+    Ok(next.map(Timestamp::from_ms))
+}

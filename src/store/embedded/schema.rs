@@ -1,0 +1,250 @@
+//! The tables of the embedded store, and how a database file is opened.
+
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags};
+
+/// Marks the file as ours (`PRAGMA application_id`): "JOne".
+const APPLICATION_ID: i32 = 0x4a4f_6e65;
+
+/// The schema that this code reads and writes (`PRAGMA user_version`). A newer file is refused.
+pub const VERSION: i32 = 1;
+
+/// Older versions of SQLite can corrupt a WAL that is reset while another connection writes.
+const SQLITE_VERSION_MIN: i32 = 3_051_003;
+
+/// Pages in the write-ahead log after which the writer copies them into the database.
+const CHECKPOINT_PAGES: u32 = 4_000;
+
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error(
+        "{0} was written by a newer release (schema {1}, this release knows {VERSION}): start that release"
+    )]
+    Newer(String, i32),
+    #[error("{0} is a database of another program")]
+    Foreign(String),
+    #[error("the bundled SQLite is too old")]
+    OldLibrary,
+    #[error("{0} is damaged: {1}")]
+    Damaged(String, String),
+    #[error("cannot open {0}: {1}")]
+    Sqlite(String, rusqlite::Error),
+}
+
+/// Opens the connection that writes, and creates or checks the tables. No path: in memory.
+pub fn open_writer(path: Option<&Path>) -> Result<Connection, OpenError> {
+    let name = path.map_or_else(
+        || "the in-memory store".to_owned(),
+        |p| p.display().to_string(),
+    );
+    let opened = match path {
+        Some(path) => Connection::open(path),
+        None => Connection::open_in_memory(),
+    };
+    let wrap = |error| OpenError::Sqlite(name.clone(), error);
+    let conn = opened.map_err(wrap)?;
+    if rusqlite::version_number() < SQLITE_VERSION_MIN {
+        return Err(OpenError::OldLibrary);
+    }
+    prepare(&conn).map_err(wrap)?;
+    let application: i32 = conn
+        .pragma_query_value(None, "application_id", |r| r.get(0))
+        .map_err(wrap)?;
+    let version: i32 = conn
+        .pragma_query_value(None, "user_version", |r| r.get(0))
+        .map_err(wrap)?;
+    let tables: i64 = conn
+        .query_row("SELECT count(*) FROM sqlite_schema", [], |r| r.get(0))
+        .map_err(wrap)?;
+    match (application, version) {
+        (0, 0) if tables == 0 => create(&conn).map_err(wrap)?,
+        (APPLICATION_ID, VERSION) => {}
+        (APPLICATION_ID, newer) if newer > VERSION => return Err(OpenError::Newer(name, newer)),
+        _ => return Err(OpenError::Foreign(name)),
+    }
+    Ok(conn)
+}
+
+/// Opens a connection that only reads.
+pub fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, flags)?;
+    conn.busy_timeout(std::time::Duration::from_secs(2))?;
+    conn.set_prepared_statement_cache_capacity(64);
+    Ok(conn)
+}
+
+/// Looks through the whole file. Done when the last process did not close it.
+pub fn quick_check(conn: &Connection, path: &Path) -> Result<(), OpenError> {
+    let found: Result<String, _> = conn.query_row("PRAGMA quick_check(1)", [], |r| r.get(0));
+    match found {
+        Ok(word) if word == "ok" => Ok(()),
+        Ok(fault) => Err(OpenError::Damaged(path.display().to_string(), fault)),
+        Err(error) => Err(OpenError::Sqlite(path.display().to_string(), error)),
+    }
+}
+
+fn prepare(conn: &Connection) -> rusqlite::Result<()> {
+    conn.pragma_update(None, "journal_mode", "WAL")?;
+    conn.pragma_update(None, "synchronous", "FULL")?;
+    conn.pragma_update(None, "foreign_keys", false)?;
+    conn.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    conn.pragma_update(None, "temp_store", "MEMORY")?;
+    // In KiB, and only as far as it is needed.
+    conn.pragma_update(None, "cache_size", -16_000)?;
+    conn.set_prepared_statement_cache_capacity(256);
+    Ok(())
+}
+
+fn create(conn: &Connection) -> rusqlite::Result<()> {
+    conn.execute_batch(&format!(
+        "BEGIN; {TABLES} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; COMMIT;"
+    ))
+}
+
+/// All times are milliseconds since the epoch. States are those of `domain::task::State` in order, and
+/// 7 for a tombstone: a task that is gone, but still answers 410.
+const TABLES: &str = "
+CREATE TABLE task (
+    seq INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    user TEXT NOT NULL,
+    type TEXT NOT NULL,
+    state INTEGER NOT NULL,
+    fingerprint BLOB,
+    priority INTEGER NOT NULL,
+    attempt INTEGER NOT NULL DEFAULT 0,
+    max_attempts INTEGER NOT NULL,
+    token INTEGER NOT NULL DEFAULT 0,      -- grows with every lease
+    held INTEGER NOT NULL DEFAULT 0,       -- 1 while an attempt may be running, cancelled or not
+    created_at INTEGER NOT NULL,
+    ready_at INTEGER,                      -- since when it could run: its place in the queue
+    started_at INTEGER,
+    finished_at INTEGER,
+    due_at INTEGER,                        -- start, end of lease, or expiry: what comes next
+    dedup_expires_at INTEGER,
+    result_until INTEGER,
+    kept_until INTEGER,
+    duplicates INTEGER NOT NULL DEFAULT 0,
+    result_kind INTEGER NOT NULL DEFAULT 0, -- 0 none, 1 in result, 2 in the blob named by result, 3 expired
+    progress TEXT,
+    error TEXT,
+    submission TEXT NOT NULL,
+    result TEXT
+) STRICT;
+CREATE INDEX task_by_user ON task(user, seq);
+CREATE INDEX task_by_state ON task(user, state, seq);
+CREATE INDEX task_by_type ON task(user, type, seq);
+CREATE INDEX task_by_fingerprint ON task(user, fingerprint, seq) WHERE fingerprint IS NOT NULL;
+CREATE INDEX task_queue ON task(type, priority, ready_at, seq) WHERE state = 1;
+CREATE INDEX task_due ON task(due_at) WHERE finished_at IS NULL AND due_at IS NOT NULL;
+CREATE INDEX task_expiry ON task(due_at) WHERE finished_at IS NOT NULL;
+
+CREATE TABLE key (
+    user TEXT NOT NULL,
+    key TEXT NOT NULL,
+    task INTEGER NOT NULL,
+    fingerprint BLOB NOT NULL,
+    rule TEXT NOT NULL,                    -- how that fingerprint was made
+    fields TEXT NOT NULL,                  -- a short hash of each field
+    bound_at INTEGER NOT NULL,
+    expires_at INTEGER,                    -- none while the task is unfinished
+    forgotten INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (user, key)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX key_by_task ON key(task);
+CREATE INDEX key_expiry ON key(expires_at) WHERE expires_at IS NOT NULL;
+
+CREATE TABLE claim (                       -- which task answers for a fingerprint
+    user TEXT NOT NULL,
+    fingerprint BLOB NOT NULL,
+    task INTEGER NOT NULL,
+    resubmissions INTEGER NOT NULL DEFAULT 0,
+    first_failed_at INTEGER,
+    PRIMARY KEY (user, fingerprint)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE tag (
+    user TEXT NOT NULL,
+    name TEXT NOT NULL,
+    task INTEGER NOT NULL,
+    value TEXT NOT NULL,
+    PRIMARY KEY (user, name, task)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE ledger (                      -- the newest suppressed duplicates of a task
+    task INTEGER NOT NULL,
+    n INTEGER NOT NULL,
+    entry TEXT NOT NULL,
+    PRIMARY KEY (task, n)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE file (
+    user TEXT NOT NULL,
+    sha256 BLOB NOT NULL,
+    generation TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    name TEXT,
+    media_type TEXT,
+    refs INTEGER NOT NULL,                 -- tasks that may still read it
+    expires_at INTEGER,                    -- none while there are refs
+    PRIMARY KEY (user, sha256)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX file_expiry ON file(expires_at) WHERE expires_at IS NOT NULL;
+
+CREATE TABLE blob (                        -- stored copies that some record names
+    name TEXT PRIMARY KEY
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE api_key (
+    id TEXT PRIMARY KEY,
+    secret_hash BLOB NOT NULL,
+    user TEXT NOT NULL,
+    scopes INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    expires_at INTEGER,
+    revoked_at INTEGER
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE gauge (                       -- tasks by state; user '' is everyone
+    user TEXT NOT NULL,
+    type TEXT NOT NULL,
+    state INTEGER NOT NULL,
+    count INTEGER NOT NULL,
+    PRIMARY KEY (user, type, state)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE tally (                       -- what happened, by span of time; user '' is everyone
+    user TEXT NOT NULL,
+    span INTEGER NOT NULL,                 -- length of the bucket in ms; 0: since ever
+    at INTEGER NOT NULL,
+    accepted INTEGER NOT NULL,
+    duplicates_by_key INTEGER NOT NULL,
+    duplicates_by_fingerprint INTEGER NOT NULL,
+    cache_hits INTEGER NOT NULL,
+    key_reused INTEGER NOT NULL,
+    attempts INTEGER NOT NULL,
+    retries INTEGER NOT NULL,
+    retry_successes INTEGER NOT NULL,
+    failures INTEGER NOT NULL,
+    leases_lost INTEGER NOT NULL,
+    writes_fenced INTEGER NOT NULL,
+    saved_executions INTEGER NOT NULL,
+    saved_ms INTEGER NOT NULL,
+    saved_bytes_not_sent INTEGER NOT NULL,
+    saved_bytes_not_stored INTEGER NOT NULL,
+    PRIMARY KEY (user, span, at)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX tally_age ON tally(span, at);
+
+CREATE TABLE latency (                     -- histograms, by the hour; user '' is everyone
+    user TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    metric INTEGER NOT NULL,               -- 0 submit, 1 queue wait, 2 run
+    bucket INTEGER NOT NULL,
+    count INTEGER NOT NULL,
+    PRIMARY KEY (user, at, metric, bucket)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX latency_age ON latency(at);
+";

@@ -1,0 +1,54 @@
+//! Runs tasks: the only place that knows leases, time-outs and retries.
+//!
+//! ```text
+//! Pool ── leases in batches ──> Attempt ── heartbeats ──> Pulse
+//!                                  └── Report: complete · fail · release, repeated until it is known
+//! Rescuer   does what time has made due        Sweeper   deletes bytes that no record names
+//! ```
+
+pub mod attempt;
+pub mod lanes;
+pub mod pool;
+pub mod pulse;
+pub mod report;
+pub mod rescuer;
+pub mod sweeper;
+
+use std::sync::Arc;
+
+use crate::blobs::Blobs;
+use crate::domain::task_type::TaskTypes;
+use crate::limits::Limits;
+use crate::runners::Runners;
+use crate::store::Store;
+use crate::worker_gauge::WorkerGauge;
+
+/// What attempts work with. Cheap to clone.
+#[derive(Clone)]
+pub struct Workshop(Arc<Tools>);
+
+pub struct Tools {
+    pub store: Arc<dyn Store>,
+    pub blobs: Arc<dyn Blobs>,
+    pub types: Arc<TaskTypes>,
+    pub runners: Runners,
+    pub limits: Limits,
+    /// Its capacity is the bound for work that uses the processor.
+    pub gauge: WorkerGauge,
+    /// The name that leases are taken under.
+    pub worker: String,
+}
+
+impl Workshop {
+    pub fn new(tools: Tools) -> Self {
+        Workshop(Arc::new(tools))
+    }
+}
+
+impl std::ops::Deref for Workshop {
+    type Target = Tools;
+
+    fn deref(&self) -> &Tools {
+        &self.0
+    }
+}

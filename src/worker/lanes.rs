@@ -1,0 +1,213 @@
+//! Which types may be leased now, and how many of each.
+
+use std::collections::HashMap;
+
+use super::Workshop;
+use crate::runner::Load;
+
+/// Types that share one bound. Those of a lane are leased in one call.
+#[derive(Debug)]
+struct Lane {
+    load: Load,
+    types: Vec<String>,
+    /// The `concurrency` of a lane's only type.
+    concurrency: Option<usize>,
+    running: usize,
+    /// Whether the store may hold work for it: what is asked again only after news.
+    promising: bool,
+}
+
+/// How many to lease for which lane.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ask {
+    pub lane: usize,
+    pub types: Vec<String>,
+    pub max: usize,
+}
+
+/// All lanes of this process. A full bound closes its own lanes only, so that work which waits and
+/// work which computes never hold each other up.
+#[derive(Debug)]
+pub struct Lanes {
+    lanes: Vec<Lane>,
+    of_type: HashMap<String, usize>,
+    /// Attempts at a time that use the processor.
+    workers: usize,
+    /// The lane that is asked first, in turn: lanes of one load share its bound.
+    first: usize,
+}
+
+/// Leases taken in one call at most. The steps of so many attempts fit into few commits.
+const BATCH_MAX: usize = 128;
+
+impl Lanes {
+    /// Lanes for every type that this process has a runner for.
+    pub fn new(shop: &Workshop) -> Self {
+        let mut lanes = Lanes {
+            lanes: Vec::new(),
+            of_type: HashMap::new(),
+            workers: shop.gauge.capacity(),
+            first: 0,
+        };
+        for made in shop.types.iter() {
+            if let Some(runner) = shop.runners.get(&made.name) {
+                lanes.add(&made.name, runner.load(), made.concurrency);
+            }
+        }
+        lanes
+    }
+
+    fn add(&mut self, name: &str, load: Load, concurrency: Option<usize>) {
+        let shared = |lane: &Lane| lane.load == load && lane.concurrency.is_none();
+        let place = match self.lanes.iter().position(shared) {
+            Some(place) if concurrency.is_none() => place,
+            _ => {
+                self.lanes.push(Lane {
+                    load,
+                    types: Vec::new(),
+                    concurrency,
+                    running: 0,
+                    promising: true,
+                });
+                self.lanes.len() - 1
+            }
+        };
+        self.lanes[place].types.push(name.to_owned());
+        self.of_type.insert(name.to_owned(), place);
+    }
+
+    pub fn of_type(&self, name: &str) -> Option<usize> {
+        self.of_type.get(name).copied()
+    }
+
+    /// There may be work for every lane.
+    pub fn all_promising(&mut self) {
+        for lane in &mut self.lanes {
+            lane.promising = true;
+        }
+    }
+
+    /// What to lease now. No two asks share a slot.
+    pub fn asks(&mut self) -> Vec<Ask> {
+        let mut processor = self.workers;
+        let mut waiting = Load::WAITING_MAX;
+        for lane in &self.lanes {
+            match lane.load {
+                Load::Processor => processor = processor.saturating_sub(lane.running),
+                Load::Waiting => waiting = waiting.saturating_sub(lane.running),
+            }
+        }
+        let count = self.lanes.len();
+        self.first = (self.first + 1) % count.max(1);
+        let mut asks = Vec::new();
+        for place in (0..count).map(|offset| (self.first + offset) % count) {
+            let lane = &self.lanes[place];
+            let room = match lane.load {
+                Load::Processor => &mut processor,
+                Load::Waiting => &mut waiting,
+            };
+            let own = lane.concurrency.unwrap_or(usize::MAX);
+            let max = (*room).min(own.saturating_sub(lane.running)).min(BATCH_MAX);
+            if max > 0 && lane.promising {
+                *room -= max;
+                asks.push(Ask {
+                    lane: place,
+                    types: lane.types.clone(),
+                    max,
+                });
+            }
+        }
+        asks
+    }
+
+    /// The store gave fewer than were asked for: there are no more for now.
+    pub fn drained(&mut self, lane: usize) {
+        self.lanes[lane].promising = false;
+    }
+
+    pub fn began(&mut self, lane: usize) {
+        self.lanes[lane].running += 1;
+    }
+
+    pub fn ended(&mut self, lane: usize) {
+        let lane = &mut self.lanes[lane];
+        lane.running = lane.running.saturating_sub(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lanes(workers: usize, types: &[(&str, Load, Option<usize>)]) -> Lanes {
+        let mut lanes = Lanes {
+            lanes: Vec::new(),
+            of_type: HashMap::new(),
+            workers,
+            first: 0,
+        };
+        for (name, load, concurrency) in types {
+            lanes.add(name, *load, *concurrency);
+        }
+        lanes
+    }
+
+    #[test]
+    fn a_full_bound_closes_its_own_lanes_only() {
+        let mut lanes = lanes(
+            2,
+            &[
+                ("parse", Load::Processor, None),
+                ("echo", Load::Waiting, None),
+                ("convert", Load::Processor, None),
+            ],
+        );
+        let parse = lanes.of_type("parse").unwrap();
+        assert_eq!(lanes.of_type("convert"), Some(parse));
+        let total: usize = lanes.asks().iter().map(|ask| ask.max).sum();
+        assert_eq!(total, 2 + BATCH_MAX);
+        lanes.began(parse);
+        lanes.began(parse);
+        let asks = lanes.asks();
+        assert_eq!(asks.len(), 1);
+        assert_eq!(asks[0].types, ["echo"]);
+        lanes.ended(parse);
+        assert_eq!(lanes.asks().len(), 2);
+    }
+
+    #[test]
+    fn a_types_own_bound_holds_and_lanes_of_one_load_take_turns() {
+        let mut lanes = lanes(
+            4,
+            &[
+                ("one", Load::Processor, Some(1)),
+                ("any", Load::Processor, None),
+            ],
+        );
+        for _ in 0..4 {
+            let asks = lanes.asks();
+            let sum: usize = asks.iter().map(|ask| ask.max).sum();
+            assert_eq!(sum, 4);
+            let one = asks.iter().find(|ask| ask.types == ["one"]);
+            assert!(one.is_none_or(|ask| ask.max == 1));
+        }
+        let one = lanes.of_type("one").unwrap();
+        lanes.began(one);
+        assert!(
+            lanes
+                .asks()
+                .iter()
+                .all(|ask| ask.types == ["any"] && ask.max == 3)
+        );
+    }
+
+    #[test]
+    fn a_drained_lane_waits_for_news() {
+        let mut lanes = lanes(1, &[("echo", Load::Waiting, None)]);
+        assert_eq!(lanes.asks().len(), 1);
+        lanes.drained(0);
+        assert!(lanes.asks().is_empty());
+        lanes.all_promising();
+        assert_eq!(lanes.asks().len(), 1);
+    }
+}

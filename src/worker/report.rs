@@ -1,0 +1,113 @@
+//! Tells the store how an attempt ended, again and again until it is known or the lease is over.
+
+use std::future::Future;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::value::RawValue;
+use tokio::time::Instant;
+
+use super::Workshop;
+use crate::blobs::BlobError;
+use crate::domain::task::TaskError;
+use crate::store::{Fenced, Held, StoreError, TaskResult};
+
+/// The first pause before a repeat; doubles up to [`PAUSE_MAX`].
+const PAUSE: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+
+/// Why a result could not be recorded.
+pub enum Unrecorded {
+    TooLarge,
+    /// Its bytes could not be stored.
+    NotStored(BlobError),
+}
+
+/// Records a success; what cannot be recorded is for the caller to fail.
+pub async fn complete(
+    shop: &Workshop,
+    held: &Held,
+    result: Box<RawValue>,
+    until: Instant,
+) -> Result<(), Unrecorded> {
+    let size = result.get().len();
+    if size > shop.limits.result_bytes_max {
+        return Err(Unrecorded::TooLarge);
+    }
+    let result = if size > shop.limits.result_inline_bytes_max {
+        store_bytes(shop, result)
+            .await
+            .map_err(Unrecorded::NotStored)?
+    } else {
+        TaskResult::Inline(result)
+    };
+    let known = repeat(held, until, || {
+        shop.store.complete(held.clone(), result.clone())
+    });
+    // Only bytes that were surely refused may go; where the outcome is unknown they stay.
+    if let (Known::Lost, TaskResult::Blob { name, .. }) = (known.await, &result) {
+        super::rescuer::delete(&*shop.blobs, std::slice::from_ref(name)).await;
+    }
+    Ok(())
+}
+
+/// Records a failed attempt, or confirms that a cancelled one has stopped.
+pub async fn fail(
+    shop: &Workshop,
+    held: &Held,
+    error: TaskError,
+    retry_in: Option<Duration>,
+    until: Instant,
+) {
+    repeat(held, until, || {
+        shop.store.fail(held.clone(), error.clone(), retry_in)
+    })
+    .await;
+}
+
+/// Hands a lease back; the attempt does not count.
+pub async fn release(shop: &Workshop, held: Held, until: impl Into<Instant>) {
+    repeat(&held, until.into(), || shop.store.release(held.clone())).await;
+}
+
+enum Known {
+    Recorded,
+    Lost,
+    /// The lease is over; the store will return the task by itself.
+    Never,
+}
+
+/// The verbs of a lease may be repeated: a step that was executed answers the repeat the same way.
+async fn repeat<T, F>(held: &Held, until: Instant, step: impl Fn() -> F) -> Known
+where
+    F: Future<Output = Result<Fenced<T>, StoreError>>,
+{
+    let mut pause = PAUSE;
+    loop {
+        match step().await {
+            Ok(Fenced::Recorded(_)) => return Known::Recorded,
+            Ok(Fenced::Lost) => {
+                tracing::info!(task = %held.task, token = held.token.0, "the lease was lost; nothing was recorded");
+                return Known::Lost;
+            }
+            Err(error) if Instant::now() + pause >= until => {
+                tracing::error!(task = %held.task, %error, "the end of an attempt could not be recorded");
+                return Known::Never;
+            }
+            Err(error) => {
+                tracing::warn!(task = %held.task, %error, "the end of an attempt is not recorded yet");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(PAUSE_MAX);
+            }
+        }
+    }
+}
+
+async fn store_bytes(shop: &Workshop, result: Box<RawValue>) -> Result<TaskResult, BlobError> {
+    let bytes = Bytes::from(String::from(Box::<str>::from(result)));
+    let size = bytes.len() as u64;
+    let mut incoming = shop.blobs.receive().await?;
+    incoming.write(bytes).await?;
+    let name = incoming.publish().await?;
+    Ok(TaskResult::Blob { name, size })
+}
