@@ -305,7 +305,7 @@ impl Game {
             .unwrap();
         let task = &mut self.model.tasks[task];
         match answer {
-            Forgotten::Done => {
+            Forgotten::Done { .. } => {
                 assert!(task.is_ended(), "{task:?}");
                 task.state = ModelState::Forgotten;
             }

@@ -120,7 +120,7 @@ async fn a_copy_is_owned_while_something_names_it(subject: Subject) {
     subject.rescue().await;
     assert!(owned().await, "a rescue took a file from under its task");
     let forgotten = subject.store.forget(&user(), &task.id).await.unwrap();
-    assert_eq!(forgotten, Forgotten::Done);
+    assert_eq!(forgotten, Forgotten::Done { disowned: None });
     // The file is kept for a day after its last reference, for those who refer to it.
     assert!(owned().await);
     assert!(
