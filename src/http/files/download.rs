@@ -15,9 +15,9 @@ use crate::http::api::Api;
 use crate::http::caller::Caller;
 use crate::http::disposition::attachment;
 use crate::http::etag::ETag;
+use crate::http::openapi::ProblemDocument;
 use crate::http::problem::Problem;
 use crate::http::query;
-use crate::http::submission::document::ProblemDocument;
 
 /// Bytes that are read and sent at a time.
 const PIECE_BYTES: usize = 256 * 1024;

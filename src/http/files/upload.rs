@@ -18,9 +18,10 @@ use crate::http::answer;
 use crate::http::api::Api;
 use crate::http::head::SubmissionHead;
 use crate::http::media_type;
+use crate::http::openapi::ProblemDocument;
 use crate::http::problem::Problem;
 use crate::http::query;
-use crate::http::submission::document::{ProblemDocument, SubmissionDocument};
+use crate::http::submission::document::SubmissionDocument;
 use crate::http::task_view::TaskView;
 use crate::store::Admission;
 

@@ -73,23 +73,3 @@ pub struct FileReferenceDocument {
     #[schema(nullable = false)]
     size: Option<u64>,
 }
-
-/// An RFC 9457 problem. `/problems/{code}` says what to do about each.
-#[derive(Serialize, ToSchema)]
-#[schema(as = Problem)]
-pub struct ProblemDocument {
-    #[serde(rename = "type")]
-    #[schema(example = "/problems/validation-failed")]
-    uri: String,
-    title: String,
-    status: u16,
-    #[schema(example = "validation-failed")]
-    code: String,
-    detail: String,
-    instance: String,
-    /// Whether the same request may succeed later.
-    retryable: bool,
-    /// Whether the outcome may be unknown, so that the repeat must carry the same key.
-    same_key: bool,
-    request_id: String,
-}

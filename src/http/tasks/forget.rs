@@ -8,9 +8,9 @@ use crate::http::admission::delete;
 use crate::http::api::Api;
 use crate::http::caller::Caller;
 use crate::http::code::Code;
+use crate::http::openapi::ProblemDocument;
 use crate::http::problem::Problem;
 use crate::http::query;
-use crate::http::submission::document::ProblemDocument;
 use crate::store::Forgotten;
 
 /// Forget an ended task

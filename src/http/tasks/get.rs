@@ -8,9 +8,9 @@ use super::find;
 use crate::http::api::Api;
 use crate::http::caller::Caller;
 use crate::http::etag::ETag;
+use crate::http::openapi::ProblemDocument;
 use crate::http::prefer::{PREFERENCE_APPLIED, Prefer};
 use crate::http::problem::Problem;
-use crate::http::submission::document::ProblemDocument;
 use crate::http::task_view::TaskView;
 use crate::http::{answer, clock, query, retry_after, wait};
 

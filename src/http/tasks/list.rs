@@ -14,9 +14,9 @@ use crate::domain::task::State as TaskState;
 use crate::http::answer;
 use crate::http::api::Api;
 use crate::http::caller::Caller;
+use crate::http::openapi::ProblemDocument;
 use crate::http::problem::Problem;
 use crate::http::query::Query;
-use crate::http::submission::document::ProblemDocument;
 use crate::http::task_view::{self, TaskView};
 use crate::store::{Cursor, ListFilter};
 

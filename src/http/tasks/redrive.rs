@@ -10,9 +10,9 @@ use crate::http::answer;
 use crate::http::api::Api;
 use crate::http::caller::Caller;
 use crate::http::code::Code;
+use crate::http::openapi::ProblemDocument;
 use crate::http::problem::Problem;
 use crate::http::query;
-use crate::http::submission::document::ProblemDocument;
 use crate::http::task_view::TaskView;
 use crate::store::Redriven;
 

@@ -13,9 +13,9 @@ use crate::http::api::Api;
 use crate::http::caller::Caller;
 use crate::http::code::Code;
 use crate::http::files::download;
+use crate::http::openapi::ProblemDocument;
 use crate::http::prefer::{PREFERENCE_APPLIED, Prefer};
 use crate::http::problem::Problem;
-use crate::http::submission::document::ProblemDocument;
 use crate::http::task_view::TaskView;
 use crate::http::{answer, query, wait};
 

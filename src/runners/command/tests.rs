@@ -9,6 +9,7 @@ use crate::domain::principal::UserId;
 use crate::domain::task::{FencingToken, Priority, Progress, State, Task, TaskId};
 use crate::domain::timestamp::Timestamp;
 use crate::limits::Limits;
+use crate::sandbox::Sandbox;
 
 fn attempt() -> (Attempt, mpsc::Receiver<Progress>) {
     let user = UserId::parse("u").unwrap();
@@ -58,6 +59,7 @@ fn surroundings() -> Surroundings {
     Surroundings {
         folder: ".".into(),
         launcher: Launcher::Direct,
+        sandbox: Sandbox::new("/nowhere".into(), Default::default()),
         limits: Limits {
             result_bytes_max: 1000,
             ..Limits::default()

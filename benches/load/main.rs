@@ -1,0 +1,222 @@
+//! What the service does per second and per processor second, beside the limit of the same machine in the same
+//! run. `cargo bench --bench load [-- --seconds 2 --upload-mb 256 | --upload-gb 5]`
+//!
+//! Figures of shared machines mean nothing by themselves, so every row says its share of the limit: a bare axum
+//! server that parses JSON, hashes it and replies; for uploads, the same bytes hashed, written and synced in one
+//! process. There are no verdicts here.
+
+mod client;
+mod limit;
+mod process;
+mod requests;
+mod table;
+mod upload;
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use client::{Load, Outcome};
+use process::{Server, Setup};
+use table::Table;
+
+/// Connections at a time.
+const CONNECTIONS: [usize; 4] = [1, 16, 64, 256];
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match args.first().map(String::as_str) {
+        // The programs that this one starts of itself.
+        Some("limit-program") => limit::serve(),
+        Some("load-client") => client::run_from_stdin(),
+        _ => measure(&Options::parse(&args)),
+    }
+}
+
+struct Options {
+    /// How long each row is measured.
+    seconds: f64,
+    upload_bytes: u64,
+}
+
+impl Options {
+    fn parse(args: &[String]) -> Options {
+        let mut options = Options {
+            seconds: 1.5,
+            upload_bytes: 256 << 20,
+        };
+        let mut args = args.iter().filter(|arg| *arg != "--bench");
+        while let Some(arg) = args.next() {
+            let number = args.next().and_then(|value| value.parse::<f64>().ok());
+            match (arg.as_str(), number) {
+                ("--seconds", Some(seconds)) => options.seconds = seconds,
+                ("--upload-mb", Some(mb)) => options.upload_bytes = (mb * 1_048_576.0) as u64,
+                ("--upload-gb", Some(gb)) => options.upload_bytes = (gb * 1_073_741_824.0) as u64,
+                _ => {
+                    eprintln!("options: --seconds N, --upload-mb N, --upload-gb N");
+                    std::process::exit(2);
+                }
+            }
+        }
+        options
+    }
+}
+
+fn measure(options: &Options) {
+    let limit = Server::start(&Setup::Limit);
+    println!(
+        "service and limit in turn, one load client, {} s a row\n",
+        options.seconds
+    );
+    submissions(options, &limit);
+    end_to_end(options);
+    uploads(options);
+}
+
+fn submissions(options: &Options, limit: &Server) {
+    let service = Server::start(&Setup::Service { workers: Some(0) });
+    println!("resident when idle: {:.1} MiB\n", service.resident_mib());
+    let echo = requests::fixed(service.address, "bench-duplicate");
+    let ended = {
+        // A worker ends the task that the duplicates will name; then the service runs without any again.
+        let worker = service.restarted(None);
+        client::send_once(worker.address, &requests::waiting(&echo));
+        worker.restarted(Some(0))
+    };
+    let mut table = Table::new([
+        "work",
+        "c",
+        "per second",
+        "p50 ms",
+        "p99 ms",
+        "of the limit",
+        "CPU s / 1,000",
+    ]);
+    for connections in CONNECTIONS {
+        let load = |address, request, expected| Load {
+            address,
+            connections,
+            seconds: options.seconds,
+            request,
+            expected,
+        };
+        let fixed = |address| requests::fixed(address, "bench-duplicate");
+        let bare = run(limit, &load(limit.address, fixed(limit.address), 200));
+        let duplicate = run(&ended, &load(ended.address, fixed(ended.address), 200));
+        let new = run(
+            &ended,
+            &load(ended.address, requests::unique(ended.address), 202),
+        );
+        for (work, measured) in [
+            ("limit", &bare),
+            ("duplicate", &duplicate),
+            ("new, fsynced", &new),
+        ] {
+            table.row([
+                work.to_owned(),
+                connections.to_string(),
+                format!("{:.0}", measured.per_second()),
+                format!("{:.2}", measured.outcome.p50_ms),
+                format!("{:.2}", measured.outcome.p99_ms),
+                format!("{:.2}", measured.per_second() / bare.per_second()),
+                format!("{:.3}", measured.cpu_per_thousand()),
+            ]);
+            measured.report_unexpected(work);
+        }
+    }
+    println!("{table}");
+}
+
+/// Tasks that do nothing, from their submission to their recorded end.
+fn end_to_end(options: &Options) {
+    let service = Server::start(&Setup::Service { workers: None });
+    let mut alone = client::waits(service.address, 200);
+    alone.sort_unstable();
+    let at = |share: f64| alone[((alone.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
+    println!(
+        "submit to done, alone: p50 {:.2} ms, p99 {:.2} ms",
+        at(0.5),
+        at(0.99)
+    );
+
+    let load = Load {
+        address: service.address,
+        connections: 64,
+        seconds: options.seconds * 2.0,
+        request: requests::unique(service.address),
+        expected: 202,
+    };
+    let began = Instant::now();
+    let measured = run(&service, &load);
+    let cpu_before = service.cpu_seconds() - measured.cpu_seconds;
+    wait_until_done(service.address);
+    let took = began.elapsed().as_secs_f64();
+    let done = measured.outcome.answers as f64;
+    let cpu = service.cpu_seconds() - cpu_before;
+    println!(
+        "echo tasks end to end: {:.0} per second, {:.3} CPU s / 1,000 ({done} tasks)",
+        done / took,
+        cpu / done * 1e3
+    );
+    println!("resident after that: {:.1} MiB\n", service.resident_mib());
+}
+
+fn wait_until_done(address: SocketAddr) {
+    loop {
+        let stats = client::send_once(address, &requests::stats(address));
+        let stats: serde_json::Value = serde_json::from_slice(&stats).unwrap_or_default();
+        if stats["pending"] == 0 && stats["running"] == 0 {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn uploads(options: &Options) {
+    let service = Server::start(&Setup::Service { workers: Some(0) });
+    let mib = options.upload_bytes as f64 / 1_048_576.0;
+    // A small one first, so that what every process needs once is not counted as growth.
+    upload::send(&service, 100 << 10);
+    let limit = upload::limit(options.upload_bytes);
+    let (took, growth_mib) = upload::send(&service, options.upload_bytes);
+    println!(
+        "upload of {mib:.0} MiB: {:.0} MiB/s; hashed, written and synced in one process: {:.0} MiB/s ({:.2}); \
+         resident +{growth_mib:.1} MiB",
+        mib / took.as_secs_f64(),
+        mib / limit.as_secs_f64(),
+        limit.as_secs_f64() / took.as_secs_f64(),
+    );
+}
+
+/// One row: what the client saw, and what the server used.
+struct Measured {
+    outcome: Outcome,
+    cpu_seconds: f64,
+}
+
+fn run(server: &Server, load: &Load) -> Measured {
+    let before = server.cpu_seconds();
+    let outcome = client::run_in_process(load);
+    Measured {
+        outcome,
+        cpu_seconds: server.cpu_seconds() - before,
+    }
+}
+
+impl Measured {
+    fn per_second(&self) -> f64 {
+        self.outcome.answers as f64 / self.outcome.seconds
+    }
+
+    fn cpu_per_thousand(&self) -> f64 {
+        self.cpu_seconds / self.outcome.answers.max(1) as f64 * 1e3
+    }
+
+    fn report_unexpected(&self, work: &str) {
+        if self.outcome.unexpected > 0 {
+            println!(
+                "{work}: {} answers with another status",
+                self.outcome.unexpected
+            );
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! A server under measurement, as a process of its own.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+
+use tempfile::TempDir;
+
+pub enum Setup {
+    /// This binary, as the limit program.
+    Limit,
+    /// The service; the number of cores decides when `workers` is none.
+    Service { workers: Option<usize> },
+}
+
+pub struct Server {
+    child: Child,
+    pub address: SocketAddr,
+    folder: Arc<TempDir>,
+}
+
+impl Server {
+    pub fn start(setup: &Setup) -> Server {
+        let folder = TempDir::new().expect("a folder for the data");
+        Self::start_in(setup, Arc::new(folder))
+    }
+
+    fn start_in(setup: &Setup, folder: Arc<TempDir>) -> Server {
+        let mut command = match setup {
+            Setup::Limit => {
+                let mut command = Command::new(std::env::current_exe().expect("this binary"));
+                command.arg("limit-program");
+                command
+            }
+            Setup::Service { workers } => {
+                let mut command = Command::new(env!("CARGO_BIN_EXE_justonce"));
+                command.env_clear().current_dir(folder.path());
+                command.env("JUSTONCE_LISTEN", "127.0.0.1:0");
+                command.env("JUSTONCE_DATA", folder.path().join("data"));
+                command.env("JUSTONCE_DRAIN_DELAY_SECONDS", "0");
+                command.env("RUST_LOG", "warn");
+                if let Some(workers) = workers {
+                    command.env("JUSTONCE_WORKERS", workers.to_string());
+                }
+                command
+            }
+        };
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("the server");
+        let stdout = BufReader::new(child.stdout.take().expect("its output"));
+        let mut lines = stdout.lines().map_while(Result::ok);
+        let address = lines.find_map(|line| line.split_once("http://")?.1.trim().parse().ok());
+        let address = address.expect("the line that says where it listens");
+        // What it says later must not fill the pipe.
+        std::thread::spawn(move || lines.for_each(drop));
+        Server {
+            child,
+            address,
+            folder,
+        }
+    }
+
+    /// Ends the process and starts another on the same data.
+    pub fn restarted(mut self, workers: Option<usize>) -> Server {
+        self.stop();
+        Self::start_in(&Setup::Service { workers }, self.folder.clone())
+    }
+
+    /// User and system time of the process so far.
+    pub fn cpu_seconds(&self) -> f64 {
+        const UTIME: usize = 11;
+        let path = format!("/proc/{}/stat", self.child.id());
+        let text = std::fs::read_to_string(path).expect("its times");
+        // The second field is the name in parentheses, which may hold anything.
+        let fields: Vec<_> = text
+            .rsplit(')')
+            .next()
+            .unwrap_or_default()
+            .split_whitespace()
+            .collect();
+        let ticks = |n: usize| fields[n].parse::<f64>().unwrap_or(0.0);
+        (ticks(UTIME) + ticks(UTIME + 1)) / rustix::param::clock_ticks_per_second() as f64
+    }
+
+    pub fn resident_mib(&self) -> f64 {
+        let path = format!("/proc/{}/status", self.child.id());
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
+        kib.unwrap_or(0.0) / 1024.0
+    }
+
+    fn stop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}

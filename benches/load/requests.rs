@@ -1,0 +1,48 @@
+//! Requests as bytes, made once.
+
+use std::net::SocketAddr;
+
+/// Sixteen digits that the client counts up, so that each request is another.
+pub const COUNTER: &str = "0000000000000000";
+
+/// Always the same echo task under one key.
+pub fn fixed(address: SocketAddr, key: &str) -> Vec<u8> {
+    post(address, key, "fixed", "")
+}
+
+/// An echo task of its own under a key of its own, each time.
+pub fn unique(address: SocketAddr) -> Vec<u8> {
+    post(address, &format!("bench-{COUNTER}"), COUNTER, "")
+}
+
+/// The same as [`unique`], answered when the task has ended.
+pub fn unique_waiting(address: SocketAddr) -> Vec<u8> {
+    post(
+        address,
+        &format!("wait-{COUNTER}"),
+        &format!("w{COUNTER}"),
+        "Prefer: wait=30\r\n",
+    )
+}
+
+/// The same request, answered when the task has ended.
+pub fn waiting(request: &[u8]) -> Vec<u8> {
+    let text = String::from_utf8_lossy(request);
+    text.replacen("\r\n\r\n", "\r\nPrefer: wait=30\r\n\r\n", 1)
+        .into_bytes()
+}
+
+pub fn stats(address: SocketAddr) -> Vec<u8> {
+    format!("GET /stats HTTP/1.1\r\nHost: {address}\r\n\r\n").into_bytes()
+}
+
+fn post(address: SocketAddr, key: &str, text: &str, fields: &str) -> Vec<u8> {
+    let body =
+        format!(r#"{{"type":"echo","params":{{"text":"{text}","language":"de","pages":12}}}}"#);
+    format!(
+        "POST /v1/tasks HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\n\
+         Idempotency-Key: {key}\r\n{fields}Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
+}

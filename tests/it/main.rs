@@ -1,0 +1,24 @@
+//! The service as its users meet it: the real binary on a free port, over HTTP. One file a noun.
+
+mod support;
+
+mod ask;
+mod connection;
+mod cors_and_proxies;
+mod crash;
+mod files;
+mod fingerprint_properties;
+mod fingerprints;
+mod json_input;
+mod keys;
+mod lifecycle;
+mod not_built_yet;
+mod once;
+mod pages;
+mod parsing;
+mod problems;
+mod retries;
+mod store_conformance;
+mod store_model;
+mod submit;
+mod users;

@@ -1,0 +1,91 @@
+//! What the contract names and this version cannot do yet: refused, never silently ignored.
+
+use reqwest::Method;
+use serde_json::json;
+
+use crate::support::Setup;
+
+#[tokio::test]
+async fn members_that_are_not_built_yet_are_refused() {
+    let service = Setup::new().start().await;
+    let client = service.client();
+    let callback = json!({"type": "echo", "callback_url": "https://example.com/hook"});
+    let problem = client
+        .submit(&callback, "k")
+        .await
+        .problem(422, "validation-failed");
+    assert_eq!(problem["errors"][0]["pointer"], "/callback_url");
+    for mode in ["replace", "debounce", "throttle", "keep_last"] {
+        let task = json!({"type": "echo", "dedup": {"mode": mode}});
+        let problem = client
+            .submit(&task, "k")
+            .await
+            .problem(422, "validation-failed");
+        assert_eq!(problem["errors"][0]["pointer"], "/dedup/mode", "{mode}");
+    }
+    let by = json!({"type": "echo", "dedup": {"by": ["/a"]}});
+    client
+        .submit(&by, "k")
+        .await
+        .problem(422, "validation-failed");
+    let id = client
+        .submit(&json!({"type": "echo", "delay_seconds": 60}), "k")
+        .await
+        .id();
+    let cancel = client
+        .post(&format!("/v1/tasks/{id}/cancel"))
+        .json(&json!({"key": "k"}));
+    assert_eq!(cancel.send().await.status, 422);
+    assert_eq!(
+        client.task(&id).await["state"],
+        "scheduled",
+        "the task was cancelled for all"
+    );
+}
+
+#[tokio::test]
+async fn routes_that_are_not_built_yet_are_not_found() {
+    let service = Setup::new().start().await;
+    let client = service.client();
+    for (method, path) in [
+        (Method::POST, "/v1/uploads"),
+        (Method::GET, "/v1/events"),
+        (Method::POST, "/v1/leases"),
+        (Method::GET, "/v1/schedules/nightly"),
+        (Method::GET, "/v1/limits"),
+        (Method::POST, "/v1/tokens"),
+    ] {
+        let reply = client.request(method, path).json(&json!({})).send().await;
+        reply.problem(404, "not-found");
+    }
+    let batch = client.post("/v1/tasks/batch").json(&json!([])).send().await;
+    assert!(matches!(batch.status, 404 | 405), "{}", batch.text());
+    let document = client.get("/openapi.json").send().await.expect(200).json();
+    let paths = document["paths"].as_object().unwrap();
+    for absent in ["/v1/uploads", "/v1/leases", "/v1/tasks/batch"] {
+        assert!(
+            !paths.contains_key(absent),
+            "{absent} is documented and not there"
+        );
+    }
+}
+
+#[tokio::test]
+async fn stores_that_are_not_built_yet_do_not_start() {
+    for store in ["redis://127.0.0.1:6379", "nonsense"] {
+        let output = Setup::new()
+            .env("JUSTONCE_STORE", store)
+            .command()
+            .output()
+            .await
+            .unwrap();
+        assert!(!output.status.success(), "{store}");
+        assert!(!output.stderr.is_empty(), "{store}: nothing was said");
+    }
+    let redis = Setup::new()
+        .env("REDIS_URL", "redis://127.0.0.1:1")
+        .command()
+        .output()
+        .await;
+    assert!(!redis.unwrap().status.success(), "REDIS_URL was ignored");
+}

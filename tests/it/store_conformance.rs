@@ -1,0 +1,79 @@
+//! What every store promises: one function a promise, run through by each of them.
+
+mod admission;
+mod api_keys;
+mod ending;
+mod files;
+mod leases;
+mod lists;
+mod retention;
+
+use justonce::store::Admitted;
+use serde_json::json;
+
+use crate::support::store::{LONG, draft, embedded, lost, memory_with, recorded};
+
+/// Runs the promises of one noun against every store.
+macro_rules! promises {
+    ($($promise:ident),+ $(,)?) => {
+        mod embedded {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $promise() {
+                super::$promise(crate::support::store::embedded().await).await;
+            })+
+        }
+        mod memory {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $promise() {
+                super::$promise(crate::support::store::memory().await).await;
+            })+
+        }
+    };
+}
+pub(crate) use promises;
+
+/// Only of stores in a file.
+#[tokio::test]
+async fn what_was_acknowledged_is_there_after_a_restart() {
+    let subject = embedded().await;
+    let done = draft(json!({"n": 1})).key("done");
+    let before = subject.succeeded(&done).await;
+    let waiting = subject
+        .new_task(&draft(json!({"n": 2})).key("waiting"))
+        .await;
+    let first = subject.lease(LONG).await;
+    let subject = subject.reopened().await;
+    let after = subject.task(&before.id).await;
+    assert_eq!(format!("{after:?}"), format!("{before:?}"));
+    // Whoever held a lease is gone with the process: the task is taken up again, under a newer token.
+    let second = subject.lease(LONG).await;
+    assert_eq!(second.task.id, waiting.id);
+    assert!(
+        second.token > first.token,
+        "{:?} after {:?}",
+        second.token,
+        first.token
+    );
+    lost(subject.complete(&first, "1").await);
+    recorded(subject.complete(&second, "2").await);
+}
+
+/// Only of stores with a bound.
+#[tokio::test]
+async fn a_full_queue_takes_no_more_and_still_answers_duplicates() {
+    let subject = memory_with(3).await;
+    for n in 0..3 {
+        subject.new_task(&draft(json!({"n": n}))).await;
+    }
+    let over = draft(json!({"n": 3})).key("k");
+    let refused = subject.admit(&over).await;
+    assert!(matches!(refused, Admitted::QueueFull), "{refused:?}");
+    assert!(matches!(
+        subject.admit(&draft(json!({"n": 0}))).await,
+        Admitted::Duplicate { .. }
+    ));
+    let lease = subject.lease(LONG).await;
+    recorded(subject.complete(&lease, "1").await);
+    // Nothing of the refused one was recorded: it is new, and so is its key.
+    subject.new_task(&over).await;
+}

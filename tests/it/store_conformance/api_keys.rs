@@ -1,0 +1,42 @@
+//! API keys.
+
+use justonce::domain::digest::Sha256Digest;
+use justonce::domain::principal::{Scope, Scopes};
+use justonce::domain::timestamp::Timestamp;
+use justonce::store::ApiKey;
+
+use super::promises;
+use crate::support::store::{Subject, user};
+
+promises!(api_keys_are_kept_listed_and_revoked_once);
+
+async fn api_keys_are_kept_listed_and_revoked_once(subject: Subject) {
+    let key = |id: &str| ApiKey {
+        id: id.to_owned(),
+        secret_hash: Sha256Digest::of(id.as_bytes()),
+        user: user(),
+        scopes: Scopes::NONE.with(Scope::Read).with(Scope::Submit),
+        created_at: Timestamp::from_ms(1_000),
+        expires_at: Some(Timestamp::MAX),
+        revoked_at: None,
+    };
+    let store = &subject.store;
+    assert_eq!(store.api_key("one").await.unwrap(), None);
+    for id in ["one", "two"] {
+        store.create_api_key(key(id)).await.unwrap();
+    }
+    assert_eq!(store.api_key("one").await.unwrap(), Some(key("one")));
+    assert_eq!(store.api_keys().await.unwrap().len(), 2);
+    assert!(store.revoke_api_key("one").await.unwrap());
+    assert!(!store.revoke_api_key("none").await.unwrap());
+    let revoked = store.api_key("one").await.unwrap().unwrap();
+    let at = revoked.revoked_at.expect("the time of the revocation");
+    let _ = store.revoke_api_key("one").await.unwrap();
+    let again = store.api_key("one").await.unwrap().unwrap();
+    assert_eq!(
+        again.revoked_at,
+        Some(at),
+        "a second revocation moved the time of the first"
+    );
+    assert_eq!(store.api_key("two").await.unwrap(), Some(key("two")));
+}

@@ -1,0 +1,12 @@
+//! What the tests share: the running service, a client, bytes on the wire, and the outside world.
+
+pub mod client;
+pub mod deadline;
+pub mod service;
+pub mod store;
+pub mod wire;
+pub mod world;
+
+pub use client::{Client, Reply};
+pub use service::{Service, Setup};
+pub use world::World;

@@ -1,0 +1,287 @@
+//! Stores to put through the conformance suite, and what to put into them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use justonce::domain::file::File;
+use justonce::domain::idempotency_key::IdempotencyKey;
+use justonce::domain::principal::UserId;
+use justonce::domain::retry::RetryPolicy;
+use justonce::domain::submission::{DedupRequest, Start, Submission};
+use justonce::domain::task::{Priority, Task, TaskError, TaskId};
+use justonce::domain::task_type::{
+    DedupMode, DedupPolicy, FilesRule, Retention, RunnerSpec, TaskType,
+};
+use justonce::store::embedded::{EmbeddedStore, Location};
+use justonce::store::{
+    Admission, Admitted, Fenced, Found, Held, Lease, LeaseRequest, Rescued, Store, TaskResult,
+};
+use serde_json::Value;
+use serde_json::value::RawValue;
+use tempfile::TempDir;
+
+use super::deadline::until;
+
+/// A store under test, and the folder that it lives in.
+pub struct Subject {
+    pub store: Arc<dyn Store>,
+    folder: Option<TempDir>,
+}
+
+/// SQLite in a file.
+pub async fn embedded() -> Subject {
+    let folder = TempDir::new().unwrap();
+    let store = open(Location::Folder(PathBuf::from(folder.path())), 1_000_000);
+    Subject {
+        store,
+        folder: Some(folder),
+    }
+}
+
+/// SQLite in memory.
+pub async fn memory() -> Subject {
+    memory_with(1_000_000).await
+}
+
+/// SQLite in memory, with room for so many unfinished tasks.
+pub async fn memory_with(queue_tasks_max: u64) -> Subject {
+    Subject {
+        store: open(Location::Memory, queue_tasks_max),
+        folder: None,
+    }
+}
+
+fn open(location: Location, queue_tasks_max: u64) -> Arc<dyn Store> {
+    Arc::new(EmbeddedStore::open(&location, queue_tasks_max).unwrap())
+}
+
+/// A lease that no test outlives.
+pub const LONG: Duration = Duration::from_secs(3600);
+
+/// The shortest lease: over before a test looks again.
+pub const SHORT: Duration = Duration::from_millis(50);
+
+/// A type with plain rules: windows of an hour, four attempts.
+pub fn plain_type() -> TaskType {
+    TaskType {
+        name: "plain".to_owned(),
+        description: String::new(),
+        runner: RunnerSpec::Builtin("echo".to_owned()),
+        params_schema: None,
+        version: 1,
+        require_key: false,
+        files: FilesRule::Optional,
+        dedup: DedupPolicy {
+            mode: DedupMode::Return,
+            ignore: vec![],
+            file_name: false,
+            group: None,
+            window: Duration::from_secs(3600),
+            window_max: Duration::from_secs(86_400),
+            max_resubmissions: 3,
+        },
+        retry: RetryPolicy {
+            max_attempts: 4,
+            first_delay: Duration::from_secs(60),
+            factor: RetryPolicy::FACTOR,
+            max_delay: RetryPolicy::MAX_DELAY,
+            jitter: RetryPolicy::JITTER,
+        },
+        timeout: Duration::from_secs(3600),
+        lease: Duration::from_secs(30),
+        priority: Priority::DEFAULT,
+        concurrency: None,
+        retention: Retention::default(),
+    }
+}
+
+/// A submission in the making.
+#[derive(Clone)]
+pub struct Draft {
+    user: UserId,
+    key: Option<IdempotencyKey>,
+    submission: Submission,
+}
+
+pub fn draft(params: Value) -> Draft {
+    draft_of(plain_type(), params)
+}
+
+pub fn draft_of(task_type: TaskType, params: Value) -> Draft {
+    let submission = Submission {
+        task_type: Arc::new(task_type),
+        params,
+        files: vec![],
+        priority: None,
+        start: Start::Now,
+        dedup: DedupRequest::default(),
+        tags: BTreeMap::new(),
+    };
+    Draft {
+        user: user(),
+        key: None,
+        submission,
+    }
+}
+
+impl Draft {
+    pub fn user(mut self, name: &str) -> Self {
+        self.user = UserId::parse(name).unwrap();
+        self
+    }
+
+    pub fn key(mut self, key: &str) -> Self {
+        self.key = Some(IdempotencyKey::parse(key.as_bytes()).unwrap());
+        self
+    }
+
+    pub fn file(mut self, file: &File) -> Self {
+        self.submission.files.push(file.clone());
+        self
+    }
+
+    pub fn tag(mut self, name: &str, value: &str) -> Self {
+        self.submission
+            .tags
+            .insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    pub fn with(mut self, change: impl FnOnce(&mut Submission)) -> Self {
+        change(&mut self.submission);
+        self
+    }
+
+    /// Every call makes an admission with a nonce of its own.
+    pub fn admission(&self) -> Admission {
+        let request = "request".to_owned();
+        Admission::new(
+            self.user.clone(),
+            self.key.clone(),
+            self.submission.clone(),
+            request,
+        )
+    }
+}
+
+pub fn user() -> UserId {
+    UserId::parse("user123").unwrap()
+}
+
+impl Subject {
+    pub async fn admit(&self, draft: &Draft) -> Admitted {
+        self.store.admit(draft.admission()).await.unwrap()
+    }
+
+    /// Admits what must be new.
+    pub async fn new_task(&self, draft: &Draft) -> Task {
+        match self.admit(draft).await {
+            Admitted::New(answer) => *answer.task,
+            other => panic!("not new: {other:?}"),
+        }
+    }
+
+    /// Leases up to `max` tasks of the plain type for `lease`, as they are ready now.
+    pub async fn lease_many(&self, max: usize, lease: Duration) -> Vec<Lease> {
+        let request = LeaseRequest {
+            types: vec!["plain".to_owned()],
+            max,
+            worker: "worker".to_owned(),
+            lease: HashMap::from([("plain".to_owned(), lease)]),
+        };
+        self.store.lease(request).await.unwrap()
+    }
+
+    /// Leases the next task, as soon as it is due.
+    pub async fn lease(&self, lease: Duration) -> Lease {
+        until("a task to lease", async || {
+            self.rescue().await;
+            self.lease_many(1, lease).await.pop()
+        })
+        .await
+    }
+
+    pub async fn rescue(&self) -> Rescued {
+        self.store.rescue().await.unwrap()
+    }
+
+    pub async fn complete(&self, lease: &Lease, result: &str) -> Fenced<Task> {
+        self.store
+            .complete(held(lease), inline(result))
+            .await
+            .unwrap()
+    }
+
+    pub async fn fail(&self, lease: &Lease, retry_in: Option<Duration>) -> Fenced<Task> {
+        let error = TaskError {
+            code: "broken".to_owned(),
+            message: "it broke".to_owned(),
+            attempt: lease.task.attempt,
+            permanent: retry_in.is_none(),
+        };
+        self.store.fail(held(lease), error, retry_in).await.unwrap()
+    }
+
+    /// Admits, leases and completes one task.
+    pub async fn succeeded(&self, draft: &Draft) -> Task {
+        let id = self.new_task(draft).await.id;
+        let lease = self.lease(LONG).await;
+        assert_eq!(lease.task.id, id, "another task was ready");
+        recorded(self.complete(&lease, "1").await)
+    }
+
+    /// Admits, leases and fails one task for good.
+    pub async fn failed(&self, draft: &Draft) -> Task {
+        let id = self.new_task(draft).await.id;
+        let lease = self.lease(LONG).await;
+        assert_eq!(lease.task.id, id, "another task was ready");
+        recorded(self.fail(&lease, None).await)
+    }
+
+    pub async fn task(&self, id: &TaskId) -> Task {
+        match self.store.get(&user(), id).await.unwrap() {
+            Found::Here(task) => task,
+            Found::Missing(why) => panic!("{id} is missing: {why:?}"),
+        }
+    }
+
+    /// The same store after its process has ended and another has begun.
+    pub async fn reopened(mut self) -> Subject {
+        self.store.close().await;
+        let folder = self.folder.take().expect("a store in a file");
+        drop(self);
+        let store = open(Location::Folder(PathBuf::from(folder.path())), 1_000_000);
+        Subject {
+            store,
+            folder: Some(folder),
+        }
+    }
+}
+
+pub fn held(lease: &Lease) -> Held {
+    Held {
+        user: lease.task.user.clone(),
+        task: lease.task.id.clone(),
+        token: lease.token,
+        lease: LONG,
+    }
+}
+
+pub fn inline(json: &str) -> TaskResult {
+    TaskResult::Inline(RawValue::from_string(json.to_owned()).unwrap())
+}
+
+#[track_caller]
+pub fn recorded<T: std::fmt::Debug>(fenced: Fenced<T>) -> T {
+    match fenced {
+        Fenced::Recorded(value) => value,
+        Fenced::Lost => panic!("the lease was lost"),
+    }
+}
+
+#[track_caller]
+pub fn lost<T: std::fmt::Debug>(fenced: Fenced<T>) {
+    assert!(matches!(fenced, Fenced::Lost), "{fenced:?}");
+}

@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Installs what the tests need: a C compiler for SQLite, and another implementation of RFC 8785 to compare with.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+missing=()
+command -v cc >/dev/null || missing+=(gcc libc6-dev)
+python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3 python3-venv)
+if [ "${#missing[@]}" -gt 0 ]; then
+    if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
+        echo "the tests need these packages: ${missing[*]}" >&2
+        exit 1
+    fi
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -qq
+    apt-get install -y -qq --no-install-recommends "${missing[@]}"
+fi
+
+environment="${CARGO_TARGET_DIR:-target}/test-python"
+if ! "$environment/bin/python" -c 'import rfc8785' 2>/dev/null; then
+    python3 -m venv "$environment"
+    "$environment/bin/pip" install --quiet --disable-pip-version-check 'rfc8785==0.1.4'
+fi
