@@ -24,7 +24,7 @@ pub fn task_type(name: &str, defaults: &Defaults) -> Result<Option<TaskType>, Co
         ),
         "process_document" => (
             "Extracts the text of a document and cuts it into chunks.",
-            FilesRule::Optional,
+            FilesRule::RequiredWithout("document"),
             document_params(),
         ),
         _ => return Ok(None),

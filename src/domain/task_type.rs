@@ -53,6 +53,9 @@ pub enum FilesRule {
     None,
     Optional,
     Required,
+    /// Unless the param of this name is there.
+    #[serde(rename = "required_without")]
+    RequiredWithout(&'static str),
 }
 
 /// How repeated work is told and answered.

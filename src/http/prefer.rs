@@ -9,13 +9,12 @@ use super::unquoted;
 pub const PREFER: HeaderName = HeaderName::from_static("prefer");
 pub const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
-/// The preferences that the service knows. Others, and those with values that make no sense, are
-/// ignored, as section 2 demands.
+/// The preference that the service knows. Others, and values that make no sense, are ignored, as
+/// section 2 demands; `respond-async` is what happens anyway.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Prefer {
     /// Seconds, at most [`Prefer::WAIT_SECONDS_MAX`].
     pub wait_seconds: Option<u64>,
-    pub respond_async: bool,
 }
 
 impl Prefer {
@@ -33,10 +32,8 @@ impl Prefer {
                 if seen.contains(&name) {
                     continue;
                 }
-                match name.as_str() {
-                    "wait" => prefer.wait_seconds = seconds(&value),
-                    "respond-async" => prefer.respond_async = true,
-                    _ => {}
+                if name == "wait" {
+                    prefer.wait_seconds = seconds(&value);
                 }
                 seen.push(name);
             }
@@ -51,12 +48,7 @@ impl Prefer {
     /// The value of `Preference-Applied`; `waited` says whether the wait was granted.
     pub fn applied(&self, waited: bool) -> Option<HeaderValue> {
         let wait = self.wait_seconds.filter(|_| waited);
-        let text = match (self.respond_async, wait) {
-            (true, Some(seconds)) => format!("respond-async, wait={seconds}"),
-            (false, Some(seconds)) => format!("wait={seconds}"),
-            (true, None) => "respond-async".to_owned(),
-            (false, None) => return None,
-        };
+        let text = format!("wait={}", wait?);
         HeaderValue::try_from(text).ok()
     }
 }
@@ -115,9 +107,10 @@ mod tests {
 
     #[test]
     fn what_was_applied_is_said() {
-        let both = of(&["respond-async, wait=10"]);
-        assert_eq!(both.applied(true).unwrap(), "respond-async, wait=10");
-        assert_eq!(both.applied(false).unwrap(), "respond-async");
+        assert_eq!(
+            of(&["respond-async, wait=10"]).applied(true).unwrap(),
+            "wait=10"
+        );
         assert_eq!(of(&["wait=70"]).applied(true).unwrap(), "wait=50");
         assert_eq!(of(&["wait=70"]).applied(false), None);
     }

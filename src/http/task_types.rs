@@ -1,6 +1,6 @@
 //! `GET /v1/task-types`
 
-use axum::extract::{RawQuery, State};
+use axum::extract::State;
 use axum::response::Response;
 use serde::Serialize;
 use serde_json::Value;
@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use super::api::Api;
 use super::problem::Problem;
 use super::submission::document::DedupModeDocument;
-use super::{answer, query, task_view};
+use super::{answer, task_view};
 use crate::domain::retry::RetryPolicy;
 use crate::domain::task::Priority;
 use crate::domain::task_type::{
@@ -35,8 +35,8 @@ struct TypeView<'a> {
     /// JSON Schema; null when any object will do.
     #[schema(value_type = Option<Object>)]
     params_schema: Option<&'a Value>,
-    /// `none`, `optional` or `required`.
-    #[schema(value_type = String)]
+    /// `none`, `optional`, `required`, or `{"required_without": "<param>"}`.
+    #[schema(value_type = Value)]
     files: FilesRule,
     /// Whether a submission without `Idempotency-Key` is refused.
     require_key: bool,
@@ -97,11 +97,7 @@ struct RetentionView {
     tag = "tasks",
     responses((status = 200, description = "All of them, by name", body = TypesView))
 )]
-pub async fn list_task_types(
-    State(api): State<Api>,
-    RawQuery(query): RawQuery,
-) -> Result<Response, Problem> {
-    query::expect_none(query.as_deref())?;
+pub async fn list_task_types(State(api): State<Api>) -> Result<Response, Problem> {
     let items = api.types.iter().map(|task_type| TypeView::of(task_type));
     let view = TypesView {
         items: items.collect(),

@@ -1,7 +1,7 @@
 //! `GET /v1/files/{sha256}`
 
 use axum::body::Body;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -17,7 +17,6 @@ use crate::http::disposition::attachment;
 use crate::http::etag::ETag;
 use crate::http::openapi::ProblemDocument;
 use crate::http::problem::Problem;
-use crate::http::query;
 
 /// Bytes that are read and sent at a time.
 const PIECE_BYTES: usize = 256 * 1024;
@@ -45,10 +44,8 @@ pub async fn get_file(
     caller: Caller,
     method: Method,
     Path(sha256): Path<String>,
-    RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    query::expect_none(query.as_deref())?;
     let sha256 = Sha256Digest::parse_hex(&sha256).ok_or_else(Problem::not_found)?;
     let file = api.store.file(&caller.0.user, &sha256).await?;
     let file = file.ok_or_else(Problem::not_found)?;

@@ -1,5 +1,7 @@
 //! Files and the rest of a submission as `multipart/form-data`, its parts in any order.
 
+use std::collections::BTreeMap;
+
 use axum::extract::multipart::Field;
 
 use super::form_body::{Allowance, FormBody, malformed, problem_of};
@@ -40,7 +42,13 @@ pub struct Form {
 }
 
 impl Form {
-    pub async fn read(api: &Api, head: &SubmissionHead, body: FormBody) -> Result<Self, Problem> {
+    /// `members`: those of the submission that stood in the query, by name.
+    pub async fn read(
+        api: &Api,
+        head: &SubmissionHead,
+        members: BTreeMap<String, String>,
+        body: FormBody,
+    ) -> Result<Self, Problem> {
         let FormBody {
             mut parts,
             allowance,
@@ -54,6 +62,9 @@ impl Form {
             drafted: None,
             files: Vec::new(),
         };
+        for (name, text) in members {
+            reader.member(&name, text.into_bytes())?;
+        }
         for count in 0.. {
             reader.allowance.part_head();
             let part = parts.next_field().await.map_err(|e| problem_of(&e))?;
@@ -75,7 +86,7 @@ struct Reader<'a> {
     allowance: Allowance,
     /// Bytes that all texts together may still have.
     text_room: usize,
-    /// From parts that are one member each.
+    /// From parts that are one member each, and from the query.
     draft: Draft,
     /// From the part `task`.
     drafted: Option<Drafted>,

@@ -11,7 +11,7 @@ use super::form::Form;
 use super::form_body::FormBody;
 use super::received::Received;
 use super::stored::FileView;
-use super::{raw, stored};
+use super::{form, raw, stored};
 use crate::domain::submission::Submission;
 use crate::http::admission::admit;
 use crate::http::answer;
@@ -20,7 +20,7 @@ use crate::http::head::SubmissionHead;
 use crate::http::media_type;
 use crate::http::openapi::ProblemDocument;
 use crate::http::problem::Problem;
-use crate::http::query;
+use crate::http::query::Query;
 use crate::http::submission::document::SubmissionDocument;
 use crate::http::task_view::TaskView;
 use crate::store::Admission;
@@ -39,7 +39,7 @@ pub struct FormDocument {
 
 /// Submit a file
 ///
-/// As `multipart/form-data`, or as the whole body, with the members of the submission in the query. Without a
+/// As `multipart/form-data`, or as the whole body. The members of the submission may stand in the query. Without a
 /// type the file is only stored. With a digest of bytes that this user has sent before, the answer comes before
 /// the body is read.
 #[utoipa::path(
@@ -47,14 +47,14 @@ pub struct FormDocument {
     path = "/v1/files",
     tag = "files",
     params(
-        ("type" = Option<String>, Query, description = "The task type; not for forms"),
-        ("params" = Option<String>, Query, description = "The params as JSON; not for forms"),
+        ("type" = Option<String>, Query, description = "The task type"),
+        ("params" = Option<String>, Query, description = "The params as JSON"),
         ("filename" = Option<String>, Query, description = "The file's name; not for forms"),
-        ("priority" = Option<u8>, Query, description = "0 goes first, 9 last; not for forms"),
-        ("run_at" = Option<String>, Query, description = "RFC 3339; not for forms"),
-        ("delay_seconds" = Option<f64>, Query, description = "Not for forms"),
-        ("tags" = Option<String>, Query, description = "A JSON object; not for forms"),
-        ("dedup" = Option<String>, Query, description = "A JSON object; not for forms"),
+        ("priority" = Option<u8>, Query, description = "0 goes first, 9 last"),
+        ("run_at" = Option<String>, Query, description = "RFC 3339"),
+        ("delay_seconds" = Option<f64>, Query, description = "Or how long to wait"),
+        ("tags" = Option<String>, Query, description = "A JSON object"),
+        ("dedup" = Option<String>, Query, description = "A JSON object"),
         ("Idempotency-Key" = Option<String>, Header, description = "One key for one intent"),
         ("Prefer" = Option<String>, Header, description = "`wait=N`, at most 50 seconds"),
         ("Repr-Digest" = Option<String>, Header, description = "`sha-256=:<base64>:` of a raw body"),
@@ -136,14 +136,15 @@ async fn upload(
     if !media_type::is_form_data(headers) {
         return raw::upload(api, head, query, headers, body).await;
     }
-    query::expect_none(query)?;
+    let mut query = Query::read(query, &form::MEMBERS);
+    query.check()?;
     // One file of the largest size, or several that are as large together, and all texts.
     let limits = &api.limits;
     let bytes_max = limits
         .file_bytes_max
         .saturating_add(limits.json_body_bytes_max as u64);
     let form = FormBody::open(headers, body, bytes_max).await?;
-    let form = Form::read(api, head, form).await?;
+    let form = Form::read(api, head, query.rest(), form).await?;
     match form.drafted {
         Some(drafted) => submit(api, head, drafted.submission, form.files).await,
         None => {

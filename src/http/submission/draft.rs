@@ -263,7 +263,18 @@ fn references(
     match (rule, references.is_empty()) {
         (FilesRule::None, false) => members.refuse("file", "this task type takes no files"),
         (FilesRule::Required, true) => members.refuse("file", "this task type needs a file"),
-        (FilesRule::None, true) | (FilesRule::Required, false) | (FilesRule::Optional, _) => {}
+        (FilesRule::RequiredWithout(param), true)
+            if members
+                .peek("params")
+                .and_then(|params| params.get(param))
+                .is_none() =>
+        {
+            let detail = format!("this task type needs a file, or the param {param}");
+            members.refuse("file", &detail);
+        }
+        (FilesRule::None, true)
+        | (FilesRule::Required, false)
+        | (FilesRule::Optional | FilesRule::RequiredWithout(_), _) => {}
     }
     references
 }

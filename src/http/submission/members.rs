@@ -29,6 +29,11 @@ impl Members {
         self.values.remove(name)
     }
 
+    /// A member that is not taken yet.
+    pub fn peek(&self, name: &str) -> Option<&Value> {
+        self.values.get(name)
+    }
+
     /// The member as `read` understands it; what it does not is refused as not being `expected`.
     pub fn read<T>(
         &mut self,

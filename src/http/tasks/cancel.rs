@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use tokio::time::Instant;
@@ -17,7 +17,6 @@ use crate::http::caller::Caller;
 use crate::http::code::Code;
 use crate::http::openapi::ProblemDocument;
 use crate::http::problem::Problem;
-use crate::http::query;
 use crate::http::task_view::TaskView;
 use crate::store::Cancelled;
 
@@ -46,11 +45,9 @@ pub async fn cancel_task(
     State(api): State<Api>,
     caller: Caller,
     Path(id): Path<String>,
-    RawQuery(query): RawQuery,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    query::expect_none(query.as_deref())?;
     let (user, id) = (caller.0.user, task_id(&id)?);
     expect_no_members(&api, &headers, body, &["key"]).await?;
     let task = cancel(&api, &user, &id).await?;

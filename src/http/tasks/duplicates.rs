@@ -1,18 +1,18 @@
 //! `GET /v1/tasks/{id}/duplicates`
 
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{Path, State};
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{find, missing};
+use crate::http::answer;
 use crate::http::api::Api;
 use crate::http::caller::Caller;
 use crate::http::openapi::ProblemDocument;
 use crate::http::problem::Problem;
 use crate::http::task_view::{self, MatchedByName};
-use crate::http::{answer, query};
 use crate::store::{Found, LedgerEntry};
 
 /// The duplicates of a task that were suppressed, newest first.
@@ -58,9 +58,7 @@ pub async fn list_duplicates(
     State(api): State<Api>,
     caller: Caller,
     Path(id): Path<String>,
-    RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
-    query::expect_none(query.as_deref())?;
     let task = find(&api, &caller, &id).await?;
     let items = match api.store.ledger(&task.user, &task.id).await? {
         Found::Here(items) => items,

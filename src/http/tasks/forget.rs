@@ -1,6 +1,6 @@
 //! `DELETE /v1/tasks/{id}`
 
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 
 use super::{missing, task_id};
@@ -10,7 +10,6 @@ use crate::http::caller::Caller;
 use crate::http::code::Code;
 use crate::http::openapi::ProblemDocument;
 use crate::http::problem::Problem;
-use crate::http::query;
 use crate::store::Forgotten;
 
 /// Forget an ended task
@@ -32,9 +31,7 @@ pub async fn forget_task(
     State(api): State<Api>,
     caller: Caller,
     Path(id): Path<String>,
-    RawQuery(query): RawQuery,
 ) -> Result<StatusCode, Problem> {
-    query::expect_none(query.as_deref())?;
     match api.store.forget(&caller.0.user, &task_id(&id)?).await? {
         Forgotten::Done { disowned } => {
             delete(&api, disowned.as_slice()).await;

@@ -1,6 +1,6 @@
 //! `GET /v1/tasks/{id}`
 
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
@@ -12,7 +12,7 @@ use crate::http::openapi::ProblemDocument;
 use crate::http::prefer::{PREFERENCE_APPLIED, Prefer};
 use crate::http::problem::Problem;
 use crate::http::task_view::TaskView;
-use crate::http::{answer, clock, query, retry_after, wait};
+use crate::http::{answer, clock, retry_after, wait};
 
 /// A task
 ///
@@ -41,10 +41,8 @@ pub async fn get_task(
     State(api): State<Api>,
     caller: Caller,
     Path(id): Path<String>,
-    RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    query::expect_none(query.as_deref())?;
     let task = find(&api, &caller, &id).await?;
     let prefer = Prefer::of(&headers);
     let waited = wait::for_end(&api, task, prefer.wait()).await;

@@ -1,7 +1,7 @@
 //! `POST /v1/tasks/{id}/redrive`
 
 use axum::body::Body;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 
@@ -12,7 +12,6 @@ use crate::http::caller::Caller;
 use crate::http::code::Code;
 use crate::http::openapi::ProblemDocument;
 use crate::http::problem::Problem;
-use crate::http::query;
 use crate::http::task_view::TaskView;
 use crate::store::Redriven;
 
@@ -38,11 +37,9 @@ pub async fn redrive_task(
     State(api): State<Api>,
     caller: Caller,
     Path(id): Path<String>,
-    RawQuery(query): RawQuery,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    query::expect_none(query.as_deref())?;
     let id = task_id(&id)?;
     expect_no_members(&api, &headers, body, &[]).await?;
     match api.store.redrive(&caller.0.user, &id).await? {

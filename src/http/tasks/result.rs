@@ -1,7 +1,7 @@
 //! `GET /v1/tasks/{id}/result`
 
 use axum::body::Body;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::Response;
 use serde_json::json;
@@ -17,7 +17,7 @@ use crate::http::openapi::ProblemDocument;
 use crate::http::prefer::{PREFERENCE_APPLIED, Prefer};
 use crate::http::problem::Problem;
 use crate::http::task_view::TaskView;
-use crate::http::{answer, query, wait};
+use crate::http::{answer, wait};
 
 /// The result alone
 ///
@@ -45,10 +45,8 @@ pub async fn get_result(
     State(api): State<Api>,
     caller: Caller,
     Path(id): Path<String>,
-    RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    query::expect_none(query.as_deref())?;
     let task = find(&api, &caller, &id).await?;
     let prefer = Prefer::of(&headers);
     let waited = wait::for_end(&api, task, prefer.wait()).await;

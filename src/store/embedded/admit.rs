@@ -205,18 +205,43 @@ fn apply_to_existing(
     if record.task.state == State::Scheduled {
         let start = submission.starts_at(step.now).unwrap_or(step.now);
         if record.due_at.is_some_and(|due| start < due) {
-            let at = start.max(step.now);
-            step.sql.execute(
-                "UPDATE task SET due_at = ?2 WHERE seq = ?1",
-                params![record.seq, at.as_ms()],
-            )?;
-            step.due(at);
+            start_sooner(step, record, start)?;
         }
     }
     if !submission.tags.is_empty() && submission.tags != record.task.tags {
         ignored.push("/tags");
     }
     Ok(ignored)
+}
+
+fn start_sooner(
+    step: &mut Step<'_>,
+    record: &mut Record,
+    start: Timestamp,
+) -> rusqlite::Result<()> {
+    if start > step.now {
+        step.sql.execute(
+            "UPDATE task SET due_at = ?2 WHERE seq = ?1",
+            params![record.seq, start.as_ms()],
+        )?;
+        step.due(start);
+        return Ok(());
+    }
+    step.sql.execute(
+        "UPDATE task SET state = ?2, due_at = NULL, ready_at = ?3 WHERE seq = ?1",
+        params![record.seq, State::Queued as i64, step.now.as_ms()],
+    )?;
+    let task = &mut record.task;
+    step.moved(
+        &task.user,
+        &task.task_type,
+        Some(task.state),
+        Some(State::Queued),
+    );
+    task.state = State::Queued;
+    step.effects.work = true;
+    step.changed(&task.id);
+    Ok(())
 }
 
 /// Notes the duplicate for the ledger, remembers an ended task for the next one, and gives the task as
@@ -383,8 +408,6 @@ fn take_files(
         files.push(File {
             generation: taken.generation,
             size: taken.size,
-            name: file.name.clone().or(taken.name),
-            media_type: file.media_type.clone().or(taken.media_type),
             ..file.clone()
         });
     }
