@@ -4,11 +4,12 @@ use serde_json::json;
 
 use crate::support::Setup;
 
+/// Params of so many levels: an object, and arrays below it.
 fn nested(levels: usize) -> String {
     format!(
-        r#"{{"type":"echo","params":{}{}}}"#,
-        "[".repeat(levels),
-        "]".repeat(levels)
+        r#"{{"type":"echo","params":{{"a":{}{}}}}}"#,
+        "[".repeat(levels - 1),
+        "]".repeat(levels - 1)
     )
 }
 
@@ -60,7 +61,7 @@ async fn json_that_two_readers_could_read_differently_is_refused() {
     assert_eq!(client.stats().await["total_tasks"], 0);
     client
         .post("/v1/tasks")
-        .json_text(nested(60))
+        .json_text(nested(64))
         .send()
         .await
         .expect(202);
@@ -249,8 +250,12 @@ async fn media_types_and_sizes_are_held_to() {
     none.problem(415, "unsupported-media-type");
     post("application/json; charset=utf-8").await.expect(202);
 
-    let sized =
-        |bytes: usize| format!(r#"{{"type":"echo","params":"{}"}}"#, "x".repeat(bytes - 27));
+    let sized = |bytes: usize| {
+        format!(
+            r#"{{"type":"echo","params":{{"a":"{}"}}}}"#,
+            "x".repeat(bytes - 33)
+        )
+    };
     assert_eq!(sized(1000).len(), 1000);
     let fits = client
         .post("/v1/tasks")

@@ -57,12 +57,12 @@ async fn a_problem_names_its_request_and_its_place() {
     let service = Setup::new().start().await;
     let client = service.client();
     let request = client
-        .get("/v1/tasks/nothing?secret=1")
+        .get("/no/such/path?secret=1")
         .header("x-request-id", "abc-123");
     let reply = request.send().await;
     let problem = reply.problem(404, "not-found");
     assert_eq!(problem["request_id"], "abc-123");
-    assert_eq!(problem["instance"], "/v1/tasks/nothing");
+    assert_eq!(problem["instance"], "/no/such/path");
 }
 
 #[tokio::test]

@@ -217,6 +217,9 @@ impl Game {
             held.state = ModelState::Succeeded;
             held.holder = None;
             held.completed_by = Some(index);
+        } else if held.state == ModelState::Cancelled && held.holder == Some(index) {
+            // Refused, but it says that the attempt is over.
+            held.holder = None;
         }
         let repeat = held.completed_by == Some(index) && held.state == ModelState::Succeeded;
         assert_eq!(
@@ -284,7 +287,10 @@ impl Game {
                 task.state = ModelState::Cancelled;
             }
             (ModelState::Forgotten, Cancelled::Unknown(Missing::Forgotten)) => {}
-            (_, Cancelled::Ended(_)) if task.is_ended() => {}
+            (ModelState::Cancelled, Cancelled::Done { stopping, .. }) => {
+                assert_eq!(stopping, task.holder.is_some(), "{task:?}");
+            }
+            (ModelState::Succeeded | ModelState::Failed, Cancelled::Ended(_)) => {}
             (_, answer) => panic!("{task:?} was answered with {answer:?}"),
         }
     }
