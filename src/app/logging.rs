@@ -17,7 +17,11 @@ pub fn start(log: &Log) {
         .with_writer(stderr);
     let started = match log.format.unwrap_or(usual) {
         LogFormat::Text => lines.with_ansi(stderr().is_terminal()).try_init(),
-        LogFormat::Json => lines.json().flatten_event(true).try_init(),
+        LogFormat::Json => lines
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .try_init(),
     };
     if let Err(error) = started {
         eprintln!("justonce: {error}");
