@@ -42,7 +42,7 @@ use super::signals::Signals;
 use super::{
     Admission, AdmissionAnswer, Admitted, ApiKey, Cancelled, Checked, Durability, Extension,
     Fenced, Forgotten, Found, Held, Lease, LeaseRequest, LedgerEntry, ListFilter, Page,
-    RedriveFilter, Redriven, Rescued, Store, StoreError, TaskResult,
+    RedriveFilter, Redriven, RedrivenMany, Rescued, Store, StoreError, TaskResult,
 };
 use crate::domain::digest::Sha256Digest;
 use crate::domain::file::{BlobName, File};
@@ -297,7 +297,11 @@ impl Store for EmbeddedStore {
             .await
     }
 
-    async fn redrive_many(&self, user: &UserId, filter: RedriveFilter) -> Result<u64, StoreError> {
+    async fn redrive_many(
+        &self,
+        user: &UserId,
+        filter: RedriveFilter,
+    ) -> Result<RedrivenMany, StoreError> {
         let user = user.clone();
         self.0
             .durable(move |step| lifecycle::redrive_many(step, &user, &filter))
@@ -360,10 +364,10 @@ impl Store for EmbeddedStore {
             .await
     }
 
-    async fn keep_file(&self, user: &UserId, file: File) -> Result<File, StoreError> {
+    async fn keep_file(&self, user: &UserId, file: File) -> Result<Option<File>, StoreError> {
         let user = user.clone();
         self.0
-            .durable(move |step| file::adopt(step, &user, &file, step.now.plus(FILE_RETENTION)))
+            .durable(move |step| file::keep(step, &user, &file, step.now.plus(FILE_RETENTION)))
             .await
     }
 

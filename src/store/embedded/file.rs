@@ -29,6 +29,19 @@ pub fn find(sql: &Sql<'_>, user: &UserId, sha256: &Sha256Digest) -> rusqlite::Re
     .optional()
 }
 
+/// As [`adopt`]; nothing, for a file without a copy of which there is none on record.
+pub fn keep(
+    step: &Step<'_>,
+    user: &UserId,
+    file: &File,
+    expires_at: Timestamp,
+) -> rusqlite::Result<Option<File>> {
+    if file.generation.is_none() && find(&step.sql, user, &file.sha256)?.is_none() {
+        return Ok(None);
+    }
+    adopt(step, user, file, expires_at).map(Some)
+}
+
 /// Records an uploaded file, unless an older copy is on record: then the upload is not needed.
 pub fn adopt(
     step: &Step<'_>,

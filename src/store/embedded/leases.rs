@@ -138,7 +138,9 @@ pub fn fail(
     let Some(record) = holder(step, held)? else {
         let task = Record::by_id(&step.sql, &held.user, &held.task)?;
         // The step once more, after its outcome was unknown.
-        let same = |r: &Record| r.token == held.token && r.task.error.as_ref() == Some(error);
+        let same = |r: &Record| {
+            r.token == held.token && !r.tombstone && r.task.error.as_ref() == Some(error)
+        };
         return Ok(match task.filter(same) {
             Some(record) => Fenced::Recorded(record.task),
             None => fenced(step, held),

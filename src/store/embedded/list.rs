@@ -98,13 +98,8 @@ fn narrowest(filter: &ListFilter) -> (&'static str, Option<Value>) {
 
 fn matches(record: &Record, filter: &ListFilter) -> bool {
     let task = &record.task;
-    let tagged = filter.tag.as_ref().is_none_or(|(name, wanted)| {
-        task.tags
-            .get(name)
-            .is_some_and(|value| wanted.as_ref().is_none_or(|wanted| wanted == value))
-    });
     !record.tombstone
-        && tagged
+        && filter.tag.as_ref().is_none_or(|tag| record.is_tagged(tag))
         && filter.state.is_none_or(|state| task.state == state)
         && filter
             .task_type

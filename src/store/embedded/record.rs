@@ -126,6 +126,12 @@ impl Record {
         })
     }
 
+    /// Whether the task has this tag, with this value unless any will do.
+    pub fn is_tagged(&self, (name, wanted): &(String, Option<String>)) -> bool {
+        let value = self.task.tags.get(name);
+        value.is_some_and(|value| wanted.as_ref().is_none_or(|wanted| wanted == value))
+    }
+
     /// How long the attempt took that gave the result.
     pub fn run_time(&self) -> Duration {
         match (self.task.started_at, self.task.finished_at) {
