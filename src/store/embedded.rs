@@ -10,11 +10,13 @@
 
 mod admit;
 mod api_key;
-mod claim;
+mod checkpoint;
 mod counters;
+mod create;
 mod ended;
 mod ending;
 mod file;
+mod join;
 mod key;
 mod leases;
 mod lifecycle;
@@ -112,14 +114,20 @@ impl EmbeddedStore {
         }
         let signals = Signals::default();
         let ended = Arc::new(EndedTasks::default());
-        let writer = Writer::start(conn, signals.clone(), ended.clone())?;
+        let notes: Arc<Notes> = Arc::default();
+        let writer = Writer::start(
+            conn,
+            path.clone(),
+            signals.clone(),
+            ended.clone(),
+            notes.clone(),
+        )?;
         let durability = if path.is_some() {
             Durability::Fsync
         } else {
             Durability::Memory
         };
         let readers = path.map(Readers::new);
-        let notes = Arc::default();
         let parts = Arc::new(Parts {
             writer,
             readers,
@@ -183,7 +191,10 @@ impl Parts {
         &self,
         query: impl FnOnce(&Sql<'_>) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.write_notes().await?;
+        // Reads go on when nothing can be written.
+        if let Err(error) = self.write_notes().await {
+            tracing::warn!(%error, "the ledger could not be written");
+        }
         self.read(query).await
     }
 
@@ -200,7 +211,7 @@ impl Parts {
         let now = now();
         let hit = self.ended.answer(admission, now)?;
         let (seq, run_time) = (hit.remembered.seq, hit.remembered.run_time);
-        self.notes.suppressed(admit::note(
+        self.notes.suppressed(join::note(
             admission,
             seq,
             run_time,
@@ -211,13 +222,8 @@ impl Parts {
         let answer = AdmissionAnswer {
             task: Box::new(hit.remembered.one_more()),
             key_expires_at: hit.key_expires_at,
-            ignored: Vec::new(),
-            disowned: admission
-                .submission
-                .files
-                .iter()
-                .filter_map(File::blob)
-                .collect(),
+            ignored: join::ignored(&admission.submission, &hit.remembered.task),
+            disowned: admit::uploads(admission),
         };
         Some(Admitted::Duplicate {
             answer,

@@ -47,7 +47,7 @@ struct Answer {
 
 pub struct Remembered {
     pub seq: i64,
-    task: Task,
+    pub task: Task,
     pub run_time: Duration,
     duplicates: AtomicU64,
 }
@@ -104,6 +104,9 @@ impl EndedTasks {
             return None;
         }
         let remembered = self.tasks.get(&answer.seq)?;
+        if remembered.task.user != admission.user {
+            return None;
+        }
         Some(Hit {
             remembered,
             matched_by,

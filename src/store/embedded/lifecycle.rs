@@ -2,13 +2,12 @@
 
 use rusqlite::params;
 
-use super::claim::Claim;
 use super::ending;
 use super::key::BoundKey;
 use super::record::{COLUMNS, Record, result_kind};
 use super::step::{Sql, Step};
 use crate::domain::principal::UserId;
-use crate::domain::standing::{Failures, Standing};
+use crate::domain::standing::Standing;
 use crate::domain::task::{State, TaskId};
 use crate::store::{Cancelled, Cursor, Forgotten, Missing, RedriveFilter, Redriven, RedrivenMany};
 
@@ -124,28 +123,31 @@ fn run_again(step: &mut Step<'_>, record: Record) -> rusqlite::Result<Redriven> 
     if record.held {
         return Ok(Redriven::Blocked(record.task.id));
     }
-    if let Some(fingerprint) = &record.task.fingerprint {
-        if let Some(claim) = Claim::find(&step.sql, &record.task.user, fingerprint)?
-            && claim.seq != record.seq
-            && let (Standing::Answers, Some(other)) =
-                claim.standing(&step.sql, record.window, u32::MAX, step.now)?
-        {
+    let mut claim = record.claim;
+    if let Some(fingerprint) = &record.task.fingerprint
+        && let Some(other) = Record::by_fingerprint(&step.sql, &record.task.user, fingerprint)?
+        && other.seq != record.seq
+    {
+        let standing = Standing::of(
+            &other.task,
+            other.held,
+            other.failures,
+            other.window,
+            u32::MAX,
+            step.now,
+        );
+        if standing == Standing::Answers {
             return Ok(Redriven::Blocked(other.task.id));
         }
-        Claim::write(
-            step,
-            &record.task.user,
-            fingerprint,
-            record.seq,
-            Failures::default(),
-        )?;
+        claim = other.claim + 1;
     }
     step.drop_ended(record.seq);
     step.sql.execute(
         "UPDATE task SET state = ?2, max_attempts = attempt + ?3, ready_at = ?4, finished_at = NULL, due_at = NULL, \
          dedup_expires_at = NULL, result_until = NULL, kept_until = NULL, result_kind = ?5, result = NULL, \
-         progress = NULL, error = NULL WHERE seq = ?1",
-        params![record.seq, State::Queued as i64, record.budget, step.now.as_ms(), result_kind::NONE],
+         progress = NULL, error = NULL, \
+         claim = ?6, resubmissions = 0, first_failed_at = NULL WHERE seq = ?1",
+        params![record.seq, State::Queued as i64, record.budget, step.now.as_ms(), result_kind::NONE, claim],
     )?;
     BoundKey::stop_retention(step, &record)?;
     step.moved(
