@@ -222,7 +222,11 @@ impl Parts {
         let answer = AdmissionAnswer {
             task: Box::new(hit.remembered.one_more()),
             key_expires_at: hit.key_expires_at,
-            ignored: join::ignored(&admission.submission, &hit.remembered.task),
+            ignored: join::ignored(
+                &admission.submission,
+                &hit.remembered.task,
+                hit.remembered.window,
+            ),
             disowned: admit::uploads(admission),
         };
         Some(Admitted::Duplicate {

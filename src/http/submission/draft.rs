@@ -71,6 +71,15 @@ impl Draft {
         self.0.is_empty()
     }
 
+    /// Types by which this submission can be read whatever today's ones refuse; none, if it names no type.
+    pub fn types_without_rules(&self, types: &TaskTypes) -> Option<TaskTypes> {
+        let name = self.0.get("type")?.as_str()?;
+        let group = types.get(name).and_then(|today| today.dedup.group.clone());
+        let mut unrestricted = TaskType::unrestricted(name);
+        unrestricted.dedup.group = group;
+        Some(TaskTypes::from_iter([unrestricted]))
+    }
+
     /// The type, if the submission names one that exists, and `key` is there if it must be.
     pub fn task_type(
         &self,

@@ -49,6 +49,7 @@ pub struct Remembered {
     pub seq: i64,
     pub task: Task,
     pub run_time: Duration,
+    pub window: Duration,
     duplicates: AtomicU64,
 }
 
@@ -57,6 +58,7 @@ pub struct EndedTask {
     pub seq: i64,
     pub task: Task,
     pub run_time: Duration,
+    pub window: Duration,
     pub name: Name,
     pub recorded: Option<(Fingerprint, FingerprintRule)>,
     pub key_expires_at: Option<Timestamp>,
@@ -119,6 +121,7 @@ impl EndedTasks {
             seq,
             task,
             run_time,
+            window,
             name,
             recorded,
             key_expires_at,
@@ -133,6 +136,7 @@ impl EndedTasks {
                 seq,
                 task,
                 run_time,
+                window,
                 duplicates: AtomicU64::new(seen),
             })
         };

@@ -11,7 +11,7 @@ use super::record::Record;
 use super::step::{EndedEffect, Step};
 use super::suppressed::{Notes, Suppressed};
 use crate::domain::fingerprint::{Fingerprint, FingerprintRule};
-use crate::domain::submission::Submission;
+use crate::domain::submission::{Start, Submission};
 use crate::domain::task::{Outcome, State, Task};
 use crate::domain::timestamp::Timestamp;
 use crate::store::{Admission, AdmissionAnswer, Admitted, LedgerEntry, MatchedBy};
@@ -54,6 +54,8 @@ pub fn join(
     let matched_by = MatchedBy::Fingerprint;
     let ignored = apply(step, &admission.submission, &mut record)?;
     let key_expires_at = match &admission.key {
+        // Its attempt has not confirmed yet that it stopped; the key stays free for the work anew.
+        Some(_) if record.task.state == State::Cancelled => None,
         Some(key) => BoundKey::bind(step, admission, key, &record)?,
         None => None,
     };
@@ -75,8 +77,15 @@ pub fn join(
 }
 
 /// The members of a duplicate that an existing task does not take over.
-pub fn ignored(submission: &Submission, task: &Task) -> Vec<&'static str> {
+pub fn ignored(submission: &Submission, task: &Task, window: Duration) -> Vec<&'static str> {
     let mut ignored = Vec::new();
+    if matches!(submission.start, Start::After(delay) if !delay.is_zero() && task.state != State::Scheduled)
+    {
+        ignored.push("/delay_seconds");
+    }
+    if submission.dedup.window.is_some_and(|asked| asked != window) {
+        ignored.push("/dedup/window_seconds");
+    }
     if submission
         .priority
         .is_some_and(|priority| priority != task.priority)
@@ -115,7 +124,7 @@ fn apply(
             start_sooner(step, record, start)?;
         }
     }
-    Ok(ignored(submission, &record.task))
+    Ok(ignored(submission, &record.task, record.window))
 }
 
 fn start_sooner(
@@ -196,6 +205,7 @@ fn suppress(
                 seq: record.seq,
                 task: task.clone(),
                 run_time: record.run_time(),
+                window: record.window,
                 name,
                 recorded,
                 key_expires_at,

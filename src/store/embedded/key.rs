@@ -2,6 +2,7 @@
 
 use rusqlite::{OptionalExtension, params};
 
+use super::file;
 use super::record::{Record, short_hash};
 use super::step::{Sql, Step};
 use crate::domain::digest::Sha256Digest;
@@ -72,6 +73,7 @@ impl BoundKey {
         )?;
         if let Some(expires_at) = expires_at {
             keep_result_until(step, record, expires_at)?;
+            file::keep_until(step, record, expires_at)?;
         }
         Ok(expires_at)
     }
