@@ -165,6 +165,14 @@ impl TaskType {
         }
     }
 
+    /// Files of one submission that the runner can read; no bound of its own when absent.
+    pub fn files_max(&self) -> Option<usize> {
+        match self.runner {
+            RunnerSpec::Sandboxed(_) => Some(1),
+            RunnerSpec::Builtin(_) | RunnerSpec::Command(_) => None,
+        }
+    }
+
     /// The rule that makes fingerprints of this type today.
     pub fn fingerprint_rule(&self) -> FingerprintRule {
         FingerprintRule {

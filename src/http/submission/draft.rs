@@ -267,6 +267,7 @@ fn references(
         }
         return Vec::new();
     };
+    let files_max = task_type.and_then(TaskType::files_max).unwrap_or(files_max);
     let references = FileReference::take_from(members, files_max);
     let rule = task_type.map_or(FilesRule::Optional, |t| t.files);
     match (rule, references.is_empty()) {
