@@ -137,7 +137,6 @@ pub struct Admission {
     pub submission: Submission,
     pub rule: FingerprintRule,
     pub fingerprint: Fingerprint,
-    pub fields: FieldHashes,
     pub request_id: String,
     /// Bytes of files that the client did not have to send, or that need not be stored again, if this is a duplicate.
     pub bytes_not_sent: u64,
@@ -152,7 +151,6 @@ impl Admission {
     ) -> Self {
         let rule = submission.task_type.fingerprint_rule();
         let fingerprint = submission.fingerprint(&user, &rule);
-        let fields = submission.field_hashes(&user, &rule);
         Admission {
             task_id: TaskId::random(&user),
             user,
@@ -160,7 +158,6 @@ impl Admission {
             submission,
             rule,
             fingerprint,
-            fields,
             request_id,
             bytes_not_sent: 0,
         }
@@ -175,13 +172,14 @@ impl Admission {
         }
     }
 
+    /// What a key remembers of its submission. Made only when asked for: most duplicates need none of it.
+    pub fn fields(&self) -> FieldHashes {
+        self.submission.field_hashes(&self.user, &self.rule)
+    }
+
     /// The names of the fields that are not as recorded.
     pub fn differing(&self, fields: &FieldHashes, rule: &FingerprintRule) -> Vec<String> {
-        if *rule == self.rule {
-            fields.differing(&self.fields)
-        } else {
-            fields.differing(&self.submission.field_hashes(&self.user, rule))
-        }
+        fields.differing(&self.submission.field_hashes(&self.user, rule))
     }
 }
 

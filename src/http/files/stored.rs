@@ -112,7 +112,7 @@ pub fn answer(api: &Api, kept: &[Kept]) -> Result<Response, Problem> {
         HeaderValue::from_static(api.store.durability().name()),
     );
     if let [one] = kept {
-        let path = api.link(&format!("/v1/files/{}", one.file.sha256));
+        let path = api.link(format_args!("/v1/files/{}", one.file.sha256));
         headers.extend(
             HeaderValue::try_from(path)
                 .ok()

@@ -65,7 +65,7 @@ impl BoundKey {
                 record.seq,
                 admission.fingerprint.digest().as_bytes(),
                 to_json(&admission.rule)?,
-                to_json(&admission.fields)?,
+                to_json(&admission.fields())?,
                 step.now.as_ms(),
                 expires_at.map(Timestamp::as_ms),
                 hash(&admission.user, key)
