@@ -115,13 +115,7 @@ impl EmbeddedStore {
         let signals = Signals::default();
         let ended = Arc::new(EndedTasks::default());
         let notes: Arc<Notes> = Arc::default();
-        let writer = Writer::start(
-            conn,
-            path.clone(),
-            signals.clone(),
-            ended.clone(),
-            notes.clone(),
-        )?;
+        let writer = Writer::start(conn, signals.clone(), ended.clone(), notes.clone())?;
         let durability = if path.is_some() {
             Durability::Fsync
         } else {

@@ -2,7 +2,6 @@
 //! alone a step pays for one fsync, and many share one.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
@@ -72,23 +71,22 @@ struct Executed {
 type Reply = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
 impl Writer {
-    /// `database`: its file, unless it is in memory.
     pub fn start(
-        conn: Connection,
-        database: Option<PathBuf>,
+        mut conn: Connection,
         signals: Signals,
         ended: Arc<EndedTasks>,
         notes: Arc<Notes>,
     ) -> Result<Self, StartError> {
         let (jobs, inbox) = sync_channel(WAITING_STEPS_MAX);
         let unfinished = counters::unfinished(&conn)?;
+        let checkpoints = Checkpoints::of(&mut conn)?;
         let thread = Thread {
             conn,
             inbox,
             signals,
             ended,
             notes,
-            checkpoints: Checkpoints::of(database),
+            checkpoints,
             promise: Promise::Durable,
             unfinished,
         };
