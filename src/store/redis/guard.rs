@@ -24,10 +24,8 @@ impl Assumed {
     /// `noeviction`, `fsync`, or both with a comma.
     pub fn parse(text: &str) -> Option<Self> {
         let words: BTreeSet<_> = text.split(',').map(str::trim).collect();
-        let known = words
-            .iter()
-            .all(|word| ["noeviction", "fsync", "memory"].contains(word));
-        known.then(|| Assumed {
+        let known = |word: &&str| ["", "noeviction", "fsync", "memory"].contains(word);
+        words.iter().all(known).then(|| Assumed {
             noeviction: words.contains("noeviction"),
             fsync: words.contains("fsync"),
         })

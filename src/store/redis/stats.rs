@@ -82,7 +82,8 @@ impl Sum {
         for sums in &mut self.tallies {
             let mut counts = reply.part()?;
             while !counts.is_over() {
-                *sums.entry(counts.word()?).or_default() += counts.number::<u64>()?;
+                let (name, count) = (counts.word()?, counts.number::<u64>()?);
+                *sums.entry(name).or_default() += count;
             }
         }
         self.add_latencies(reply.part()?)
