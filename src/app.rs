@@ -4,6 +4,7 @@
 pub mod bootstrap;
 pub mod folder;
 pub mod greeting;
+pub mod log_buffer;
 pub mod logging;
 pub mod signal;
 pub mod wiring;
@@ -34,7 +35,7 @@ pub use wiring::openapi;
 
 /// Serves and works until a signal ends it.
 pub fn run(settings: Settings) -> anyhow::Result<()> {
-    logging::start(&settings.log);
+    let _last_lines = logging::start(&settings.log);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

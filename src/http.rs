@@ -48,8 +48,7 @@ pub mod wait;
 pub mod wire;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
-use axum::middleware::from_fn_with_state;
+use tower::util::option_layer;
 use utoipa::OpenApi as _;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
@@ -91,19 +90,16 @@ pub fn router(api: Api) -> Router {
         "" => routes,
         prefix => Router::new().nest(prefix, routes).merge(probes()),
     };
-    // From here on outwards. Bodies are bounded where they are read, by limits of their own.
-    let mut routes = routes
-        .fallback(async || Problem::not_found())
-        .layer(DefaultBodyLimit::disable())
-        .layer(from_fn_with_state(
-            api.clone(),
-            authentication::authenticate,
-        ));
-    if let Some(cors) = cors::layer(&api.edge.cors_origins) {
-        routes = routes.layer(cors);
-    }
+    // From the outermost inwards, as one layer: each one that a router is given by itself costs a box of
+    // its own in every request.
+    let layers = (
+        envelope::layer(&api),
+        option_layer(cors::layer(&api.edge.cors_origins)),
+        authentication::layer(&api),
+    );
     routes
-        .layer(from_fn_with_state(api.clone(), envelope::envelop))
+        .fallback(async || Problem::not_found())
+        .layer(layers)
         .with_state(api)
 }
 

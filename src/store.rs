@@ -62,8 +62,13 @@ pub trait Store: Send + Sync + 'static {
     /// Runs a failed or cancelled task again with a new budget of attempts.
     async fn redrive(&self, user: &UserId, id: &TaskId) -> Result<Redriven, StoreError>;
 
-    /// Redrives failed tasks in bulk, oldest first; those that another task blocks are passed over.
-    async fn redrive_many(&self, user: &UserId, filter: RedriveFilter) -> Result<u64, StoreError>;
+    /// Redrives failed tasks in bulk, oldest first; those that another task blocks are passed over. One step
+    /// looks at a bounded number of them, and says from where to go on.
+    async fn redrive_many(
+        &self,
+        user: &UserId,
+        filter: RedriveFilter,
+    ) -> Result<RedrivenMany, StoreError>;
 
     /// Forgets an ended task; its content may run anew, its keys answer as forgotten.
     async fn forget(&self, user: &UserId, id: &TaskId) -> Result<Forgotten, StoreError>;
@@ -93,9 +98,9 @@ pub trait Store: Send + Sync + 'static {
     /// The stored copy of a file that this user has uploaded.
     async fn file(&self, user: &UserId, sha256: &Sha256Digest) -> Result<Option<File>, StoreError>;
 
-    /// Keeps an uploaded file that no task names yet. Returns what is now on record: an older
-    /// copy, when there was one.
-    async fn keep_file(&self, user: &UserId, file: File) -> Result<File, StoreError>;
+    /// Keeps an uploaded file that no task names yet, or keeps it for longer. Gives what is now on record: an
+    /// older copy, when there was one; nothing, when the file comes without a copy and there is none.
+    async fn keep_file(&self, user: &UserId, file: File) -> Result<Option<File>, StoreError>;
 
     /// Of these copies, those that no record names: their bytes may be deleted.
     async fn unowned(&self, names: Vec<BlobName>) -> Result<Vec<BlobName>, StoreError>;
@@ -133,7 +138,6 @@ pub struct Admission {
     pub submission: Submission,
     pub rule: FingerprintRule,
     pub fingerprint: Fingerprint,
-    pub fields: FieldHashes,
     pub request_id: String,
     /// Bytes of files that the client did not have to send, or that need not be stored again, if this is a duplicate.
     pub bytes_not_sent: u64,
@@ -148,7 +152,6 @@ impl Admission {
     ) -> Self {
         let rule = submission.task_type.fingerprint_rule();
         let fingerprint = submission.fingerprint(&user, &rule);
-        let fields = submission.field_hashes(&user, &rule);
         Admission {
             task_id: TaskId::random(&user),
             user,
@@ -156,7 +159,6 @@ impl Admission {
             submission,
             rule,
             fingerprint,
-            fields,
             request_id,
             bytes_not_sent: 0,
         }
@@ -171,13 +173,14 @@ impl Admission {
         }
     }
 
+    /// What a key remembers of its submission. Made only when asked for: most duplicates need none of it.
+    pub fn fields(&self) -> FieldHashes {
+        self.submission.field_hashes(&self.user, &self.rule)
+    }
+
     /// The names of the fields that are not as recorded.
     pub fn differing(&self, fields: &FieldHashes, rule: &FingerprintRule) -> Vec<String> {
-        if *rule == self.rule {
-            fields.differing(&self.fields)
-        } else {
-            fields.differing(&self.submission.field_hashes(&self.user, rule))
-        }
+        fields.differing(&self.submission.field_hashes(&self.user, rule))
     }
 }
 
@@ -321,6 +324,16 @@ pub struct RedriveFilter {
     /// Tasks that ended before this.
     pub before: Option<Timestamp>,
     pub limit: usize,
+    /// From the step before.
+    pub after: Option<Cursor>,
+}
+
+/// What one step of a bulk redrive did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RedrivenMany {
+    pub redriven: u64,
+    /// None when there are no more to look at.
+    pub next: Option<Cursor>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

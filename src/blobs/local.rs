@@ -127,6 +127,9 @@ impl Place {
     /// File first, then its name, then the folder that holds the name: in this order power loss
     /// leaves all or nothing.
     fn name(&self, file: NamedTempFile, name: &BlobName) -> io::Result<()> {
+        // Its age counts from now: the sweep for orphans must not take it before its record is made,
+        // however long the upload took.
+        file.as_file().set_modified(SystemTime::now())?;
         if self.fsync {
             file.as_file().sync_all()?;
         }

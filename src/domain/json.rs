@@ -36,8 +36,28 @@ pub fn parse(text: &[u8], depth_max: usize) -> Result<Value, JsonError> {
 
 /// The RFC 8785 form of a value.
 pub fn canonical(value: &Value) -> Vec<u8> {
+    let written = match is_plain(value) {
+        true => serde_json::to_vec(value),
+        false => serde_json_canonicalizer::to_vec(value),
+    };
     // Only a map with keys that are not strings could fail, and a `Value` has none.
-    serde_json_canonicalizer::to_vec(value).unwrap_or_default()
+    written.unwrap_or_default()
+}
+
+/// Whether what serde_json writes is the canonical form already, at a tenth of the cost. Its members are in
+/// the order of their bytes, which is that of UTF-16 while they are ASCII, and an integer that a double
+/// holds exactly is written in full. Other numbers have other spellings.
+fn is_plain(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(_) | Value::String(_) => true,
+        Value::Number(number) => number
+            .as_i64()
+            .is_some_and(|number| number.unsigned_abs() <= INTEGER_MAX),
+        Value::Array(items) => items.iter().all(is_plain),
+        Value::Object(members) => members
+            .iter()
+            .all(|(name, value)| name.is_ascii() && is_plain(value)),
+    }
 }
 
 /// The JSON Pointer (RFC 6901) of member `name` below `parent`.
@@ -193,6 +213,8 @@ fn integer_beyond(number: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
     use serde_json::json;
 
     fn read(text: &str) -> Result<Value, JsonError> {
@@ -239,6 +261,47 @@ mod tests {
             assert!(read(bad).is_err(), "{bad}");
         }
         assert!(parse(b"\"\xff\"", 64).is_err());
+    }
+
+    fn any_value() -> impl Strategy<Value = Value> {
+        let text = || prop_oneof!["[ -~]{0,6}", any::<String>()];
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            (-9_007_199_254_740_993..9_007_199_254_740_993_i64).prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            text().prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 32, 4, move |inner| {
+            let member = (text(), inner.clone());
+            prop_oneof![
+                vec(inner, 0..4).prop_map(Value::from),
+                vec(member, 0..4).prop_map(|members| Value::Object(members.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn the_short_way_to_the_canonical_form_ends_where_the_long_one_does(value in any_value()) {
+            let long_way = serde_json_canonicalizer::to_vec(&value).unwrap();
+            prop_assert_eq!(canonical(&value), long_way);
+        }
+    }
+
+    #[test]
+    fn plain_values_are_canonical_as_they_are_written() {
+        let value =
+            json!({"b": [1, -2, "\u{1f}\u{7f}\"\\/\u{8}\u{c}é"], "a": {"Z": null, "_": true}});
+        assert!(is_plain(&value));
+        assert_eq!(
+            canonical(&value),
+            serde_json_canonicalizer::to_vec(&value).unwrap()
+        );
+        for other in [json!(1.0), json!(-0.0), json!({"é": 1}), json!(1_i64 << 54)] {
+            assert!(!is_plain(&other), "{other}");
+        }
     }
 
     #[test]

@@ -24,9 +24,29 @@ pub struct Failures {
     pub resubmissions: u32,
 }
 
+impl Failures {
+    /// Whether they still count: within one dedup window of the task that failed, from the first failure.
+    fn count(&self, window: Duration, now: Timestamp) -> bool {
+        self.first_failed_at
+            .is_some_and(|first| now < first.plus(window))
+    }
+
+    /// What the next task of the content starts with.
+    pub fn carried_over(self, standing: Standing, window: Duration, now: Timestamp) -> Failures {
+        match standing {
+            Standing::Resubmission => Failures {
+                resubmissions: self.resubmissions + 1,
+                ..self
+            },
+            Standing::Answers | Standing::Free if self.count(window, now) => self,
+            Standing::Answers | Standing::Free => Failures::default(),
+        }
+    }
+}
+
 impl Standing {
     /// `held`: an attempt may still be running, which for a cancelled task blocks its content until the
-    /// attempt confirms or its lease ends. `window` counts from the first failure.
+    /// attempt confirms or its lease ends. `window` is the task's own, `max` the resubmissions that its type allows.
     pub fn of(
         task: &Task,
         held: bool,
@@ -45,13 +65,9 @@ impl Standing {
             State::Succeeded => Standing::Free,
             State::Cancelled if held => Standing::Answers,
             State::Cancelled => Standing::Free,
-            State::Failed => match failures.first_failed_at {
-                Some(first) if now < first.plus(window) && failures.resubmissions < max => {
-                    Standing::Resubmission
-                }
-                Some(first) if now < first.plus(window) => Standing::Answers,
-                Some(_) | None => Standing::Free,
-            },
+            State::Failed if !failures.count(window, now) => Standing::Free,
+            State::Failed if failures.resubmissions < max => Standing::Resubmission,
+            State::Failed => Standing::Answers,
         }
     }
 }

@@ -22,7 +22,7 @@ impl TaskId {
     pub fn random(user: &UserId) -> Self {
         let hash = super::digest::Sha256Digest::of(user.as_str().as_bytes());
         let [high, low, ..] = *hash.as_bytes();
-        let random = uuid::Uuid::new_v4().simple().to_string();
+        let random = uuid::Uuid::new_v4().simple();
         TaskId(format!("{high:02x}{low:02x}{random}").into())
     }
 

@@ -131,6 +131,48 @@ mod seconds {
 }
 
 impl TaskType {
+    /// A type that refuses nothing, to read a submission by that was made under rules that are gone.
+    pub fn unrestricted(name: &str) -> Self {
+        TaskType {
+            name: name.to_owned(),
+            description: String::new(),
+            runner: RunnerSpec::Builtin(name.to_owned()),
+            params_schema: None,
+            version: 1,
+            require_key: false,
+            files: FilesRule::Optional,
+            dedup: DedupPolicy {
+                mode: DedupMode::Return,
+                ignore: Vec::new(),
+                file_name: false,
+                group: None,
+                window: Duration::ZERO,
+                window_max: Duration::MAX,
+                max_resubmissions: 0,
+            },
+            retry: RetryPolicy {
+                max_attempts: 1,
+                first_delay: Duration::ZERO,
+                factor: RetryPolicy::FACTOR,
+                max_delay: RetryPolicy::MAX_DELAY,
+                jitter: RetryPolicy::JITTER,
+            },
+            timeout: Duration::ZERO,
+            lease: Duration::ZERO,
+            priority: Priority::DEFAULT,
+            concurrency: None,
+            retention: Retention::default(),
+        }
+    }
+
+    /// Files of one submission that the runner can read; no bound of its own when absent.
+    pub fn files_max(&self) -> Option<usize> {
+        match self.runner {
+            RunnerSpec::Sandboxed(_) => Some(1),
+            RunnerSpec::Builtin(_) | RunnerSpec::Command(_) => None,
+        }
+    }
+
     /// The rule that makes fingerprints of this type today.
     pub fn fingerprint_rule(&self) -> FingerprintRule {
         FingerprintRule {

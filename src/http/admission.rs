@@ -1,5 +1,9 @@
 //! The way of a whole submission through the store, and of the bytes that came with it.
 
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::Poll;
+
 use super::api::Api;
 use super::code::Code;
 use super::problem::Problem;
@@ -25,14 +29,25 @@ pub async fn admit(
 }
 
 /// Runs `work` to its end, whether or not its client waits for it.
+///
+/// What ends without waiting, as an answer from memory does, ends here; a task of its own is only for
+/// work that has to outlive its client.
 pub async fn finish<T: Send + 'static>(
     api: &Api,
     work: impl Future<Output = Result<T, Problem>> + Send + 'static,
 ) -> Result<T, Problem> {
+    let mut work = Box::pin(work);
+    if let Poll::Ready(ended) = poll_once(work.as_mut()).await {
+        return ended;
+    }
     let ended = api.unfinished.spawn(work).await;
     ended.unwrap_or_else(|died| {
         Err(Problem::new(Code::Internal, "The submission met an error.").caused_by(died))
     })
+}
+
+async fn poll_once<T>(mut work: Pin<&mut impl Future<Output = T>>) -> Poll<T> {
+    poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx))).await
 }
 
 struct Arrival {

@@ -57,13 +57,9 @@ async fn acknowledge(
     let waited = wait::for_end(api, *answer.task, head.prefer.wait()).await;
     let task = &waited.task;
     let view = TaskView::of(api, task).matched(matched_by, &answer.ignored);
-    let mut response = of_task(api, task, view.to_bytes()?);
+    let mut response = acknowledgement(api, task, view.to_bytes()?);
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(
-        DURABILITY,
-        HeaderValue::from_static(api.store.durability().name()),
-    );
     if let Some(applied) = head.prefer.applied(waited.granted) {
         headers.insert(PREFERENCE_APPLIED, applied);
     }
@@ -88,6 +84,14 @@ fn key_expires_at(api: &Api, task: &Task) -> Option<Timestamp> {
     let ended_at = task.finished_at.filter(|_| task.state.is_ended())?;
     let retention = api.types.get(&task.task_type)?.retention.key;
     Some(ended_at.plus(retention))
+}
+
+/// A task after a change to it, and what that change survives.
+pub fn acknowledgement(api: &Api, task: &Task, body: Vec<u8>) -> Response {
+    let mut response = of_task(api, task, body);
+    let durability = HeaderValue::from_static(api.store.durability().name());
+    response.headers_mut().insert(DURABILITY, durability);
+    response
 }
 
 /// A task with its place: 200 when it has ended, else 202 and when to ask again.

@@ -1,5 +1,6 @@
 //! What every handler works with.
 
+use std::fmt::Display;
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -96,7 +97,7 @@ impl Api {
     }
 
     /// A link to a path of this service, such as `/v1/tasks/…`.
-    pub fn link(&self, path: &str) -> String {
+    pub fn link(&self, path: impl Display) -> String {
         let base = self.edge.base_path.as_str();
         match &self.edge.public_url {
             Some(url) => format!("{}{path}", url.as_str().trim_end_matches('/')),

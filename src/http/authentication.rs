@@ -1,12 +1,17 @@
 //! Who calls, and whether they may.
 
+use std::convert::Infallible;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderMap, HeaderValue, header};
-use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use tokio::time::timeout;
+use tower::layer::layer_fn;
+use tower::{Layer, Service};
 
 use super::api::{Api, AuthMode};
 use super::api_key::PresentedKey;
@@ -21,15 +26,51 @@ use crate::store::{ApiKey, StoreError};
 /// How long a request waits for the store to look its key up.
 const STORE_WAIT_MAX: Duration = Duration::from_secs(2);
 
+/// The layer that asks who calls.
+pub fn layer<S>(api: &Api) -> impl Layer<S, Service = Authenticated<S>> + Clone + use<S> {
+    let api = api.clone();
+    layer_fn(move |inner| Authenticated {
+        api: api.clone(),
+        inner,
+    })
+}
+
+/// What lies behind the authentication.
+#[derive(Clone)]
+pub struct Authenticated<S> {
+    api: Api,
+    inner: S,
+}
+
+impl<S> Service<Request> for Authenticated<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response, Infallible>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let Authenticated { api, inner } = self.clone();
+        let answer = authenticate(api, request, inner);
+        Box::pin(answer.map(|answer| Ok(answer.into_response())))
+    }
+}
+
 /// Lets a request through to its handler, with its [`Caller`], if the table of scopes allows it.
-pub async fn authenticate(
-    State(api): State<Api>,
-    mut request: Request,
-    next: Next,
-) -> Result<Response, Problem> {
+async fn authenticate<S>(api: Api, mut request: Request, mut inner: S) -> Result<Response, Problem>
+where
+    S: Service<Request, Response = Response, Error = Infallible>,
+{
     let Some(path) = request.extensions().get::<MatchedPath>() else {
         // No route: the fallback answers 404, to everyone.
-        return Ok(next.run(request).await);
+        let Ok(response) = inner.call(request).await;
+        return Ok(response);
     };
     let caller = match scopes::lookup(request.method(), api.route(path.as_str())) {
         Lookup::Found(Access::Open) => None,
@@ -49,10 +90,11 @@ pub async fn authenticate(
         }
     };
     let Some(caller) = caller else {
-        return Ok(next.run(request).await);
+        let Ok(response) = inner.call(request).await;
+        return Ok(response);
     };
     request.extensions_mut().insert(caller.clone());
-    let mut response = next.run(request).await;
+    let Ok(mut response) = inner.call(request).await;
     // For the log.
     response.extensions_mut().insert(caller);
     Ok(response)

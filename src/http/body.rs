@@ -11,11 +11,15 @@ use axum::http::{HeaderValue, header};
 use bytes::{Buf, Bytes};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use super::code::Code;
 use super::problem::Problem;
 use crate::limits::Limits;
+
+/// How long, and how much, a body is read on behind an answer that did not need it.
+const READ_ON_MAX: Duration = Duration::from_secs(10);
+const READ_ON_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
 /// Reads a whole body of at most `max` bytes.
 ///
@@ -60,8 +64,17 @@ fn too_large() -> Problem {
 /// A body that fails with [`TooSlow`] when it keeps us waiting: beyond a grace, it must have come at
 /// the slowest allowed pace. Only time spent waiting counts, so that a slow disk of ours is not
 /// held against the client.
-pub struct PacedBody<B> {
-    body: B,
+///
+/// Dropped before its end, it is read on behind the answer, within bounds: a client that is still
+/// sending would otherwise lose the answer to a connection that closes under its hands.
+pub struct PacedBody<B>
+where
+    B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
+{
+    /// None once it is dropped.
+    body: Option<B>,
+    /// The client sends nothing until the body is asked for, and need not.
+    awaits_continue: bool,
     pace: Pace,
     received_bytes: u64,
     waited: Duration,
@@ -92,12 +105,14 @@ where
     B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<axum::BoxError>,
 {
-    pub fn of(body: B, limits: &Limits) -> Body {
+    /// `awaits_continue`: the request says `Expect: 100-continue`.
+    pub fn of(body: B, awaits_continue: bool, limits: &Limits) -> Body {
         if body.is_end_stream() {
             return Body::empty();
         }
         Body::new(PacedBody {
-            body,
+            body: Some(body),
+            awaits_continue,
             pace: Pace {
                 grace: limits.body_grace,
                 bytes_per_second_min: limits.body_bytes_per_second_min.max(1),
@@ -119,7 +134,7 @@ impl Pace {
 
 impl<B> HttpBody for PacedBody<B>
 where
-    B: HttpBody<Data = Bytes> + Unpin,
+    B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<axum::BoxError>,
 {
     type Data = Bytes;
@@ -130,7 +145,11 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::BoxError>>> {
         let this = &mut *self;
-        if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) {
+        this.awaits_continue = false;
+        let Some(body) = &mut this.body else {
+            return Poll::Ready(None);
+        };
+        if let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) {
             if let Some((since, _)) = this.waiting.take() {
                 this.waited += since.elapsed();
             }
@@ -151,11 +170,41 @@ where
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.body.as_ref().is_none_or(HttpBody::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let none_left = || SizeHint::with_exact(0);
+        self.body
+            .as_ref()
+            .map_or_else(none_left, HttpBody::size_hint)
+    }
+}
+
+impl<B> Drop for PacedBody<B>
+where
+    B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
+{
+    fn drop(&mut self) {
+        let Some(body) = self.body.take() else { return };
+        if body.is_end_stream() || self.awaits_continue {
+            return;
+        }
+        // Without a runtime the process ends, and with it the connection.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(timeout(READ_ON_MAX, read_on(body)));
+        }
+    }
+}
+
+/// Throws away what still comes.
+async fn read_on<B: HttpBody<Data = Bytes> + Unpin>(mut body: B) {
+    let mut bytes = 0;
+    while bytes < READ_ON_BYTES_MAX {
+        let Some(Ok(frame)) = body.frame().await else {
+            return;
+        };
+        bytes += frame.data_ref().map_or(0, |data| data.remaining() as u64);
     }
 }
 
@@ -181,7 +230,7 @@ mod tests {
     async fn a_body_that_stops_coming_is_too_slow() {
         let endless = stream::iter([chunk("ab")]).chain(stream::pending());
         let limits = limits(Duration::from_millis(20), 1000);
-        let body = PacedBody::of(StreamBody::new(endless), &limits);
+        let body = PacedBody::of(StreamBody::new(endless), false, &limits);
         let problem = read_limited(body, 1000).await.unwrap_err();
         assert_eq!(problem.code(), Code::RequestTimeout);
     }
@@ -201,7 +250,7 @@ mod tests {
     async fn a_body_that_is_cut_short_is_malformed() {
         let cut = [chunk("ab"), Err(std::io::ErrorKind::UnexpectedEof.into())];
         let body = StreamBody::new(stream::iter(cut));
-        let body = PacedBody::of(body, &Limits::default());
+        let body = PacedBody::of(body, false, &Limits::default());
         let problem = read_limited(body, 1000).await.unwrap_err();
         assert_eq!(problem.code(), Code::InvalidRequest);
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{Request, Response, StatusCode};
+use axum::http::{Request, Response, StatusCode, header};
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -193,7 +193,10 @@ impl hyper::service::Service<Request<Incoming>> for Requests {
             let response = Refusal::bad_host(&self.base_path).into_response();
             return Box::pin(std::future::ready(Ok(answer(response))));
         }
-        let mut request = request.map(|body| PacedBody::of(body, &self.limits));
+        let expects = request.headers().get(header::EXPECT);
+        let awaits_continue =
+            expects.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+        let mut request = request.map(|body| PacedBody::of(body, awaits_continue, &self.limits));
         request.extensions_mut().insert(self.peer);
         let response = self.router.clone().call(request);
         Box::pin(async move { response.await.map(answer) })

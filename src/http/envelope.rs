@@ -3,16 +3,20 @@
 //! It gives the request its id, catches panics, writes problems out, adds the headers that all answers
 //! carry, and logs one line a request. Neither queries nor credentials are ever logged.
 
+use std::convert::Infallible;
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use axum::body::to_bytes;
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tower::layer::layer_fn;
+use tower::{Layer, Service};
 use tracing::Instrument;
 
 use super::api::Api;
@@ -24,7 +28,45 @@ use super::problem::Problem;
 use super::scopes;
 use super::trace::TraceContext;
 
-pub async fn envelop(State(api): State<Api>, mut request: Request, next: Next) -> Response {
+/// The layer around all others.
+pub fn layer<S>(api: &Api) -> impl Layer<S, Service = Enveloped<S>> + Clone + use<S> {
+    let api = api.clone();
+    layer_fn(move |inner| Enveloped {
+        api: api.clone(),
+        inner,
+    })
+}
+
+/// What lies in the envelope.
+#[derive(Clone)]
+pub struct Enveloped<S> {
+    api: Api,
+    inner: S,
+}
+
+impl<S> Service<Request> for Enveloped<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response, Infallible>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let Enveloped { api, inner } = self.clone();
+        Box::pin(envelop(api, request, inner).map(Ok))
+    }
+}
+
+async fn envelop<S>(api: Api, mut request: Request, mut inner: S) -> Response
+where
+    S: Service<Request, Response = Response, Error = Infallible>,
+{
     let received_at = Instant::now();
     let id = RequestId::of(request.headers());
     let trace = TraceContext::of(request.headers());
@@ -57,13 +99,16 @@ pub async fn envelop(State(api): State<Api>, mut request: Request, next: Next) -
         extensions.insert(client);
     }
 
-    let handled = AssertUnwindSafe(next.run(request).instrument(span.clone()));
-    let response = handled.catch_unwind().await.unwrap_or_else(|panic| {
-        let cause = format!("a handler panicked: {}", panic_text(panic.as_ref()));
-        Problem::new(Code::Internal, "")
-            .caused_by(cause)
-            .into_response()
-    });
+    let handled = async { inner.call(request).await }.instrument(span.clone());
+    let handled = AssertUnwindSafe(handled).catch_unwind().await;
+    let response = handled
+        .map(|Ok(response)| response)
+        .unwrap_or_else(|panic| {
+            let cause = format!("a handler panicked: {}", panic_text(panic.as_ref()));
+            Problem::new(Code::Internal, "")
+                .caused_by(cause)
+                .into_response()
+        });
 
     finish(&api, response, &line, &id, &instance)
         .instrument(span)

@@ -60,7 +60,7 @@ pub async fn create_key(State(api): State<Api>, request: Request) -> Result<Resp
         key: secret,
         record: KeyRecord::from(&key),
     };
-    let location = HeaderValue::from_str(&api.link(&format!("/v1/keys/{}", key.id)));
+    let location = HeaderValue::from_str(&api.link(format_args!("/v1/keys/{}", key.id)));
     let location = location.map_err(|error| Problem::new(Code::Internal, "").caused_by(error))?;
     Ok((
         StatusCode::CREATED,

@@ -57,6 +57,9 @@ pub fn is_form_data(headers: &HeaderMap) -> bool {
 }
 
 fn is_json(value: &HeaderValue) -> bool {
+    if value == "application/json" {
+        return true;
+    }
     let Ok(text) = value.to_str() else {
         return false;
     };

@@ -115,7 +115,7 @@ impl Store for StandIn {
     async fn redrive(&self, _: &UserId, _: &TaskId) -> Result<Redriven, StoreError> {
         beyond()
     }
-    async fn redrive_many(&self, _: &UserId, _: RedriveFilter) -> Result<u64, StoreError> {
+    async fn redrive_many(&self, _: &UserId, _: RedriveFilter) -> Result<RedrivenMany, StoreError> {
         beyond()
     }
     async fn forget(&self, _: &UserId, _: &TaskId) -> Result<Forgotten, StoreError> {
@@ -153,7 +153,7 @@ impl Store for StandIn {
     async fn file(&self, _: &UserId, _: &Sha256Digest) -> Result<Option<File>, StoreError> {
         beyond()
     }
-    async fn keep_file(&self, _: &UserId, _: File) -> Result<File, StoreError> {
+    async fn keep_file(&self, _: &UserId, _: File) -> Result<Option<File>, StoreError> {
         beyond()
     }
     async fn unowned(&self, _: Vec<BlobName>) -> Result<Vec<BlobName>, StoreError> {

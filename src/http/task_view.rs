@@ -182,7 +182,7 @@ impl<'a> TaskView<'a> {
             error: task.error.as_ref(),
             links: LinksView {
                 itself: link(api, &task.id),
-                result: api.link(&format!("/v1/tasks/{}/result", task.id)),
+                result: api.link(format_args!("/v1/tasks/{}/result", task.id)),
                 events: None,
             },
             ignored: &[],
@@ -206,14 +206,20 @@ impl<'a> TaskView<'a> {
 
 /// Where a task can be found.
 pub fn link(api: &Api, id: &TaskId) -> String {
-    api.link(&format!("/v1/tasks/{id}"))
+    api.link(format_args!("/v1/tasks/{id}"))
 }
 
 /// Views hold nothing that JSON could not; were it otherwise, that would be an error of ours.
 pub fn to_bytes(view: &impl Serialize) -> Result<Vec<u8>, Problem> {
-    serde_json::to_vec(view).map_err(|error| {
-        Problem::new(Code::Internal, "The answer could not be written.").caused_by(error)
-    })
+    /// More than most tasks take, so that the text need not move while it grows.
+    const USUAL_BYTES: usize = 1024;
+    let mut text = Vec::with_capacity(USUAL_BYTES);
+    match serde_json::to_writer(&mut text, view) {
+        Ok(()) => Ok(text),
+        Err(error) => {
+            Err(Problem::new(Code::Internal, "The answer could not be written.").caused_by(error))
+        }
+    }
 }
 
 impl<'a> FileView<'a> {

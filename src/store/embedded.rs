@@ -10,11 +10,13 @@
 
 mod admit;
 mod api_key;
-mod claim;
+mod checkpoint;
 mod counters;
+mod create;
 mod ended;
 mod ending;
 mod file;
+mod join;
 mod key;
 mod leases;
 mod lifecycle;
@@ -42,7 +44,7 @@ use super::signals::Signals;
 use super::{
     Admission, AdmissionAnswer, Admitted, ApiKey, Cancelled, Checked, Durability, Extension,
     Fenced, Forgotten, Found, Held, Lease, LeaseRequest, LedgerEntry, ListFilter, Page,
-    RedriveFilter, Redriven, Rescued, Store, StoreError, TaskResult,
+    RedriveFilter, Redriven, RedrivenMany, Rescued, Store, StoreError, TaskResult,
 };
 use crate::domain::digest::Sha256Digest;
 use crate::domain::file::{BlobName, File};
@@ -112,14 +114,20 @@ impl EmbeddedStore {
         }
         let signals = Signals::default();
         let ended = Arc::new(EndedTasks::default());
-        let writer = Writer::start(conn, signals.clone(), ended.clone())?;
+        let notes: Arc<Notes> = Arc::default();
+        let writer = Writer::start(
+            conn,
+            path.clone(),
+            signals.clone(),
+            ended.clone(),
+            notes.clone(),
+        )?;
         let durability = if path.is_some() {
             Durability::Fsync
         } else {
             Durability::Memory
         };
         let readers = path.map(Readers::new);
-        let notes = Arc::default();
         let parts = Arc::new(Parts {
             writer,
             readers,
@@ -183,7 +191,10 @@ impl Parts {
         &self,
         query: impl FnOnce(&Sql<'_>) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.write_notes().await?;
+        // Reads go on when nothing can be written.
+        if let Err(error) = self.write_notes().await {
+            tracing::warn!(%error, "the ledger could not be written");
+        }
         self.read(query).await
     }
 
@@ -200,7 +211,7 @@ impl Parts {
         let now = now();
         let hit = self.ended.answer(admission, now)?;
         let (seq, run_time) = (hit.remembered.seq, hit.remembered.run_time);
-        self.notes.suppressed(admit::note(
+        self.notes.suppressed(join::note(
             admission,
             seq,
             run_time,
@@ -211,13 +222,12 @@ impl Parts {
         let answer = AdmissionAnswer {
             task: Box::new(hit.remembered.one_more()),
             key_expires_at: hit.key_expires_at,
-            ignored: Vec::new(),
-            disowned: admission
-                .submission
-                .files
-                .iter()
-                .filter_map(File::blob)
-                .collect(),
+            ignored: join::ignored(
+                &admission.submission,
+                &hit.remembered.task,
+                hit.remembered.window,
+            ),
+            disowned: admit::uploads(admission),
         };
         Some(Admitted::Duplicate {
             answer,
@@ -297,7 +307,11 @@ impl Store for EmbeddedStore {
             .await
     }
 
-    async fn redrive_many(&self, user: &UserId, filter: RedriveFilter) -> Result<u64, StoreError> {
+    async fn redrive_many(
+        &self,
+        user: &UserId,
+        filter: RedriveFilter,
+    ) -> Result<RedrivenMany, StoreError> {
         let user = user.clone();
         self.0
             .durable(move |step| lifecycle::redrive_many(step, &user, &filter))
@@ -360,10 +374,10 @@ impl Store for EmbeddedStore {
             .await
     }
 
-    async fn keep_file(&self, user: &UserId, file: File) -> Result<File, StoreError> {
+    async fn keep_file(&self, user: &UserId, file: File) -> Result<Option<File>, StoreError> {
         let user = user.clone();
         self.0
-            .durable(move |step| file::adopt(step, &user, &file, step.now.plus(FILE_RETENTION)))
+            .durable(move |step| file::keep(step, &user, &file, step.now.plus(FILE_RETENTION)))
             .await
     }
 

@@ -63,7 +63,7 @@ impl Execution {
             Err(error) => return self.failed(error, &pulse).await,
         };
         let cancel = CancellationToken::new();
-        let (progress, heard) = mpsc::channel(PROGRESS_WAITING_MAX);
+        let (progress, mut heard) = mpsc::channel(PROGRESS_WAITING_MAX);
         let attempt = Attempt {
             task: self.lease.task.clone(),
             token: self.lease.token,
@@ -79,8 +79,11 @@ impl Execution {
         // The work is looked at first: an attempt that ends at once costs no timer and no watch.
         let stop = tokio::select! {
             biased;
-            ran = &mut work => return self.ran(ran, &pulse).await,
-            stop = self.attend(&mut pulse, heard) => stop,
+            ran = &mut work => {
+                pulse.last_progress(&mut heard).await;
+                return self.ran(ran, &pulse).await;
+            }
+            stop = self.attend(&mut pulse, &mut heard) => stop,
         };
         cancel.cancel();
         let ran = match stop {
@@ -94,7 +97,7 @@ impl Execution {
     }
 
     /// Keeps the lease and carries progress, until there is a reason to stop.
-    async fn attend(&self, pulse: &mut Pulse, mut heard: mpsc::Receiver<Progress>) -> Stop {
+    async fn attend(&self, pulse: &mut Pulse, heard: &mut mpsc::Receiver<Progress>) -> Stop {
         let mut watch = self.shop.store.watch(&self.held.task);
         let deadline = tokio::time::sleep(self.task_type.timeout);
         tokio::pin!(deadline);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::Workshop;
@@ -60,6 +61,16 @@ impl Pulse {
         let now = Instant::now();
         let earliest = self.beaten_at.map_or(now, |at| at + PROGRESS_EVERY);
         self.beat_at = self.beat_at.min(earliest.max(now));
+    }
+
+    /// What was told and not carried yet goes before the end; without any this costs nothing.
+    pub async fn last_progress(&mut self, heard: &mut mpsc::Receiver<Progress>) {
+        while let Ok(progress) = heard.try_recv() {
+            self.progress = Some(progress);
+        }
+        if self.progress.is_some() {
+            self.beat().await;
+        }
     }
 
     /// The next heartbeat is due at once.

@@ -400,6 +400,23 @@ async fn a_type_that_needs_a_file_is_not_submitted_without() {
         .submit_keyless(&none)
         .await
         .problem(422, "validation-failed");
+    let neither = json!({"type": "process_document"});
+    let refused = client.submit_keyless(&neither).await;
+    refused.problem(422, "validation-failed");
+    let inline = json!({"type": "process_document", "params": {"document": "A tide."}});
+    client.submit_keyless(&inline).await.expect(202);
+    let two = Form::new()
+        .text("type", "process_file")
+        .part(
+            "file",
+            Part::bytes(b"a,b\n1,2\n".to_vec()).file_name("1.csv"),
+        )
+        .part(
+            "file",
+            Part::bytes(b"a,b\n3,4\n".to_vec()).file_name("2.csv"),
+        );
+    let several = client.post("/v1/files").multipart(two).send().await;
+    several.problem(422, "validation-failed");
 }
 
 #[tokio::test]

@@ -142,3 +142,32 @@ async fn one_key_is_shared_by_all_ways_of_submitting() {
     let problem = upload.problem(422, "idempotency-key-reused");
     assert_eq!(problem["differs"], json!(["file"]));
 }
+
+#[tokio::test]
+async fn a_replay_is_compared_under_the_rule_of_its_time() {
+    let before = "[task_types.changing]\nrunner = { builtin = \"echo\" }\ndedup = { ignore = [\"/trace\"] }\n";
+    let service = Setup::new().config(before).start().await;
+    let task = json!({"type": "changing", "params": {"n": 1, "trace": "a"}});
+    let id = service.client().submit(&task, "k").await.id();
+    service.client().ended(&id).await;
+    // Another version, another rule, and a schema that would refuse what was accepted then.
+    let after = "[task_types.changing]\nrunner = { builtin = \"echo\" }\nversion = 2\n\
+        params_schema = { type = \"object\", required = [\"new\"] }\n";
+    let service = service.kill().await.config(after).start().await;
+    let same = json!({"type": "changing", "params": {"n": 1, "trace": "b"}});
+    let replay = service.client().submit(&same, "k").await.expect(200);
+    assert_eq!(replay.id(), id);
+    assert_eq!(replay.header("idempotent-replayed"), Some("true"));
+    let new = service.client().submit(&same, "other").await;
+    new.problem(422, "validation-failed");
+    // Even when the type is gone.
+    let service = service.kill().await.config("").start().await;
+    let replay = service.client().submit(&same, "k").await.expect(200);
+    assert_eq!(replay.id(), id);
+    let other = json!({"type": "changing", "params": {"n": 2}});
+    service
+        .client()
+        .submit(&other, "k")
+        .await
+        .problem(422, "unknown-task-type");
+}

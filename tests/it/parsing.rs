@@ -179,7 +179,7 @@ async fn documents_become_text() {
     assert!(pages.clone().any(|page| page == Some(1)) && pages.clone().any(|page| page == Some(2)));
     let html = processed(
         &client,
-        "process_document&filename=other",
+        "process_document&params=%7B%22chunk_size_chars%22%3A500%7D",
         fixture("page.html"),
     )
     .await;

@@ -240,3 +240,16 @@ async fn a_program_sees_its_file_and_nothing_of_the_services_environment() {
     let names = done["result"]["names"].as_str().unwrap();
     assert!(!names.contains("JUSTONCE"), "{names}");
 }
+
+#[tokio::test]
+async fn the_last_progress_is_kept() {
+    let script = "for i in $(seq 1 50); do echo \"{\\\"progress\\\": {\\\"done\\\": $i, \\\"total\\\": 50}}\"; done; echo 1";
+    let config =
+        format!("[task_types.steps]\nrunner = {{ command = [\"sh\", \"-c\", '''{script}'''] }}\n");
+    let service = Setup::new().config(&config).start().await;
+    let client = service.client();
+    let id = client.submit_keyless(&json!({"type": "steps"})).await.id();
+    let ended = client.ended(&id).await;
+    assert_eq!(ended["state"], "succeeded");
+    assert_eq!(ended["progress"]["done"], 50.0);
+}

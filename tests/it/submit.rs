@@ -393,3 +393,28 @@ async fn an_acknowledged_submission_survives_a_restart_with_its_key_and_result()
     assert_eq!(client.submit(&task, "k").await.expect(200).id(), id);
     assert_eq!(client.submit_keyless(&task).await.expect(200).id(), id);
 }
+
+#[tokio::test]
+async fn what_a_duplicate_asks_for_in_vain_is_named() {
+    let service = Setup::new().start().await;
+    let client = service.client();
+    let first = client.submit(&json!({"type": "echo"}), "k").await.id();
+    client.ended(&first).await;
+    let wishes = json!({
+        "type": "echo", "priority": 0, "delay_seconds": 60, "tags": {"a": "b"},
+        "dedup": {"window_seconds": 5},
+    });
+    let expected = json!([
+        "/delay_seconds",
+        "/dedup/window_seconds",
+        "/priority",
+        "/tags"
+    ]);
+    // From the store, from memory, and by the key.
+    for _ in 0..2 {
+        let duplicate = client.submit_keyless(&wishes).await.expect(200);
+        assert_eq!(duplicate.json()["ignored"], expected);
+        let replay = client.submit(&wishes, "k").await.expect(200);
+        assert_eq!(replay.json()["ignored"], expected);
+    }
+}

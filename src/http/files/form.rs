@@ -182,6 +182,16 @@ impl Reader<'_> {
         if self.files.is_empty() {
             return Err(submission::draft::no_file());
         }
+        let task_type = drafted
+            .as_ref()
+            .map(|drafted| &drafted.submission.task_type);
+        if let Some(max) = task_type
+            .and_then(|t| t.files_max())
+            .filter(|&max| self.files.len() > max)
+        {
+            let detail = format!("this task type reads at most {max} file of a submission");
+            return Err(Problem::invalid("/files", &detail));
+        }
         Ok(Form {
             drafted,
             files: self.files,

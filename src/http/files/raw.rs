@@ -88,6 +88,13 @@ fn read_query(query: Option<&str>) -> Result<(Draft, Option<String>), Problem> {
     Ok((draft, file_name))
 }
 
+fn without_copy(known: File) -> File {
+    File {
+        generation: None,
+        ..known
+    }
+}
+
 impl RawUpload<'_> {
     /// The answer before a byte of the body is read, when this user has sent these bytes before: a
     /// client that waits for `100 Continue` never sends them again.
@@ -101,11 +108,14 @@ impl RawUpload<'_> {
             return Ok(None);
         };
         let Some(submission) = &self.submission else {
-            let kept = [Kept {
-                file: known,
-                new: false,
-            }];
-            return stored::answer(self.api, &kept).map(Some);
+            let kept = self
+                .api
+                .store
+                .keep_file(&self.head.user, without_copy(known))
+                .await?;
+            // Without one it has expired since we looked: the bytes are needed after all.
+            let Some(file) = kept else { return Ok(None) };
+            return stored::answer(self.api, &[Kept { file, new: false }]).map(Some);
         };
         let mut submission = submission.clone();
         submission.files = vec![self.label.clone().file(sha256, known.size)];

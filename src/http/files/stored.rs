@@ -12,6 +12,7 @@ use crate::domain::principal::UserId;
 use crate::http::admission::{delete, finish, not_stored};
 use crate::http::answer::{self, DURABILITY};
 use crate::http::api::Api;
+use crate::http::code::Code;
 use crate::http::problem::Problem;
 use crate::http::task_view::to_bytes;
 use crate::store::StoreError;
@@ -53,8 +54,11 @@ pub async fn keep(api: &Api, user: &UserId, received: Vec<Received>) -> Result<V
 }
 
 async fn keep_one(api: &Api, user: &UserId, received: Received) -> Result<Kept, Problem> {
-    let mut file = received.file.clone();
-    if let Some(known) = api.store.file(user, &file.sha256).await? {
+    let mut file = File {
+        part: None,
+        ..received.file.clone()
+    };
+    if let Some(known) = api.store.keep_file(user, file.clone()).await? {
         return Ok(Kept {
             file: known,
             new: false,
@@ -65,27 +69,26 @@ async fn keep_one(api: &Api, user: &UserId, received: Received) -> Result<Kept, 
         .publish()
         .await
         .map_err(not_stored)?;
-    file.part = None;
     file.generation = Some(name.generation.clone());
-    match api.store.keep_file(user, file).await {
-        Ok(on_record) if on_record.generation.as_ref() == Some(&name.generation) => Ok(Kept {
-            file: on_record,
-            new: true,
-        }),
-        Ok(older) => {
-            delete(api, &[name]).await;
-            Ok(Kept {
-                file: older,
-                new: false,
-            })
-        }
+    let kept = match api.store.keep_file(user, file).await {
+        Ok(kept) => kept,
         Err(StoreError::Full) => {
             delete(api, &[name]).await;
-            Err(StoreError::Full.into())
+            return Err(StoreError::Full.into());
         }
         // It may be on record: the sweep for orphans knows more, later.
-        Err(error @ StoreError::Unavailable(_)) => Err(error.into()),
+        Err(error @ StoreError::Unavailable(_)) => return Err(error.into()),
+    };
+    let is_kept = |kept: &File| kept.generation.as_ref() == Some(&name.generation);
+    let new = kept.as_ref().is_some_and(is_kept);
+    if !new {
+        delete(api, &[name]).await;
     }
+    let lost = || Problem::new(Code::Internal, "The file could not be kept.");
+    Ok(Kept {
+        file: kept.ok_or_else(lost)?,
+        new,
+    })
 }
 
 /// 201 when anything is new, else 200.
@@ -109,7 +112,7 @@ pub fn answer(api: &Api, kept: &[Kept]) -> Result<Response, Problem> {
         HeaderValue::from_static(api.store.durability().name()),
     );
     if let [one] = kept {
-        let path = api.link(&format!("/v1/files/{}", one.file.sha256));
+        let path = api.link(format_args!("/v1/files/{}", one.file.sha256));
         headers.extend(
             HeaderValue::try_from(path)
                 .ok()

@@ -71,6 +71,15 @@ impl Draft {
         self.0.is_empty()
     }
 
+    /// Types by which this submission can be read whatever today's ones refuse; none, if it names no type.
+    pub fn types_without_rules(&self, types: &TaskTypes) -> Option<TaskTypes> {
+        let name = self.0.get("type")?.as_str()?;
+        let group = types.get(name).and_then(|today| today.dedup.group.clone());
+        let mut unrestricted = TaskType::unrestricted(name);
+        unrestricted.dedup.group = group;
+        Some(TaskTypes::from_iter([unrestricted]))
+    }
+
     /// The type, if the submission names one that exists, and `key` is there if it must be.
     pub fn task_type(
         &self,
@@ -258,6 +267,7 @@ fn references(
         }
         return Vec::new();
     };
+    let files_max = task_type.and_then(TaskType::files_max).unwrap_or(files_max);
     let references = FileReference::take_from(members, files_max);
     let rule = task_type.map_or(FilesRule::Optional, |t| t.files);
     match (rule, references.is_empty()) {

@@ -52,7 +52,7 @@ pub async fn cancel_task(
     expect_no_members(&api, &headers, body, &["key"]).await?;
     let task = cancel(&api, &user, &id).await?;
     let view = TaskView::of(&api, &task).to_bytes()?;
-    Ok(answer::of_task(&api, &task, view))
+    Ok(answer::acknowledgement(&api, &task, view))
 }
 
 async fn cancel(api: &Api, user: &UserId, id: &TaskId) -> Result<Task, Problem> {

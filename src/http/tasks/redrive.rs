@@ -45,7 +45,7 @@ pub async fn redrive_task(
     match api.store.redrive(&caller.0.user, &id).await? {
         Redriven::Done(task) => {
             let view = TaskView::of(&api, &task).to_bytes()?;
-            Ok(answer::of_task(&api, &task, view))
+            Ok(answer::acknowledgement(&api, &task, view))
         }
         Redriven::Blocked(other) => Err(answer::duplicate(&api, &other)),
         Redriven::Succeeded(task) => Err(Problem::new(

@@ -83,17 +83,16 @@ pub async fn redrive_tasks(
 /// One step of the store is bounded, so that this takes as many as there is something left to do.
 async fn redrive(api: &Api, user: &UserId, mut filter: RedriveFilter) -> Result<u64, Problem> {
     let mut redriven = 0;
-    while filter.limit > 0 {
+    loop {
         let step = api.store.redrive_many(user, filter.clone()).await?;
-        if step == 0 {
-            break;
+        redriven += step.redriven;
+        let taken = usize::try_from(step.redriven).unwrap_or(usize::MAX);
+        filter.limit = filter.limit.saturating_sub(taken);
+        filter.after = step.next;
+        if filter.limit == 0 || filter.after.is_none() {
+            return Ok(redriven);
         }
-        redriven += step;
-        filter.limit = filter
-            .limit
-            .saturating_sub(usize::try_from(step).unwrap_or(usize::MAX));
     }
-    Ok(redriven)
 }
 
 fn filter(text: &[u8]) -> Result<RedriveFilter, Problem> {
@@ -114,6 +113,7 @@ fn filter(text: &[u8]) -> Result<RedriveFilter, Problem> {
             Timestamp::parse_rfc3339(value.as_str()?)
         }),
         limit: usize::try_from(limit.unwrap_or(LIMIT_DEFAULT)).unwrap_or(usize::MAX),
+        after: None,
     };
     match members.violations(&[]) {
         none if none.is_empty() => Ok(filter),

@@ -5,6 +5,7 @@ use axum::extract::{RawQuery, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 
+use crate::domain::task_type::TaskTypes;
 use crate::http::admission::admit;
 use crate::http::answer;
 use crate::http::api::Api;
@@ -18,7 +19,7 @@ use crate::http::query;
 use crate::http::submission::document::SubmissionDocument;
 use crate::http::submission::{Carries, Draft};
 use crate::http::task_view::TaskView;
-use crate::store::Admission;
+use crate::store::{Admission, AdmissionAnswer, Admitted, Checked, MatchedBy};
 
 /// Submit a task
 ///
@@ -68,11 +69,52 @@ pub async fn submit_task(
     body: Body,
 ) -> Result<Response, Problem> {
     query::expect_none(query.as_deref())?;
-    let admission = read_admission(&api, &head, &headers, body).await?;
-    let admitted = admit(&api, admission, Vec::new()).await?;
+    let draft = read_draft(&api, &headers, body).await?;
+    let admitted = match admission_of(&api, &head, draft.clone(), &api.types).await {
+        Ok(admission) => admit(&api, admission, Vec::new()).await?,
+        Err(refused) => replay(&api, &head, draft).await?.ok_or(refused)?,
+    };
     api.store
         .record_submit_latency(&head.user, head.received_at.elapsed());
     answer::to_submission(&api, &head, admitted).await
+}
+
+/// A key is compared under the rule that it was recorded with: its replay is answered although today's
+/// configuration would refuse the submission.
+async fn replay(
+    api: &Api,
+    head: &SubmissionHead,
+    draft: Draft,
+) -> Result<Option<Admitted>, Problem> {
+    let (Some(_), Some(types)) = (head.key(), draft.types_without_rules(&api.types)) else {
+        return Ok(None);
+    };
+    let Ok(admission) = admission_of(api, head, draft, &types).await else {
+        return Ok(None);
+    };
+    Ok(match api.store.check(admission).await? {
+        Checked::Duplicate {
+            task,
+            matched_by: MatchedBy::IdempotencyKey,
+            expires_at,
+        } => {
+            let answer = AdmissionAnswer {
+                task,
+                key_expires_at: expires_at,
+                ignored: Vec::new(),
+                disowned: Vec::new(),
+            };
+            Some(Admitted::Duplicate {
+                answer,
+                matched_by: MatchedBy::IdempotencyKey,
+            })
+        }
+        Checked::Duplicate { .. }
+        | Checked::New
+        | Checked::KeyReused { .. }
+        | Checked::KeyForgotten
+        | Checked::FileUnknown(_) => None,
+    })
 }
 
 /// The submission in a JSON body, with the files that it names.
@@ -82,13 +124,26 @@ pub async fn read_admission(
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Admission, Problem> {
+    let draft = read_draft(api, headers, body).await?;
+    admission_of(api, head, draft, &api.types).await
+}
+
+async fn read_draft(api: &Api, headers: &HeaderMap, body: Body) -> Result<Draft, Problem> {
     media_type::require_json(headers, &body)?;
     let text = read_limited(body, api.limits.json_body_bytes_max).await?;
+    Draft::from_json(&text)
+}
+
+async fn admission_of(
+    api: &Api,
+    head: &SubmissionHead,
+    draft: Draft,
+    types: &TaskTypes,
+) -> Result<Admission, Problem> {
     let carries = Carries::References {
         files_max: api.limits.multipart_parts_max,
     };
-    let draft = Draft::from_json(&text)?;
-    let drafted = draft.read(&api.types, head.key(), carries, clock::now())?;
+    let drafted = draft.read(types, head.key(), carries, clock::now())?;
     let mut submission = drafted.submission;
     for reference in &drafted.references {
         let file = reference.resolve(&*api.store, &head.user).await?;

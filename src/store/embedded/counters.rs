@@ -21,6 +21,9 @@ pub const SPANS: [(i64, i64); 3] = [
 /// The bucket of all time.
 const EVER: i64 = 0;
 
+/// Counters stop here (2^53): sums of them fit, and every reader of JSON holds them exactly.
+const COUNT_MAX: i64 = 1 << 53;
+
 /// Latencies are counted by the hour, and shown over the current and the last one.
 pub const LATENCY_SPAN_MS: i64 = 3_600_000;
 
@@ -111,7 +114,7 @@ fn add_tally(sql: &Sql<'_>, user: &str, span: i64, at: i64, tally: &Tally) -> ru
     let places: Vec<_> = (4..4 + names.len()).map(|n| format!("?{n}")).collect();
     let sums: Vec<_> = names
         .iter()
-        .map(|name| format!("{name} = {name} + excluded.{name}"))
+        .map(|name| format!("{name} = min({name} + excluded.{name}, {COUNT_MAX})"))
         .collect();
     let text = format!(
         "INSERT INTO tally VALUES (?1, ?2, ?3, {}) ON CONFLICT DO UPDATE SET {}",
@@ -123,7 +126,10 @@ fn add_tally(sql: &Sql<'_>, user: &str, span: i64, at: i64, tally: &Tally) -> ru
     statement.raw_bind_parameter(2, span)?;
     statement.raw_bind_parameter(3, at)?;
     for (index, count) in tally.to_array().into_iter().enumerate() {
-        statement.raw_bind_parameter(4 + index, i64::try_from(count).unwrap_or(i64::MAX))?;
+        statement.raw_bind_parameter(
+            4 + index,
+            i64::try_from(count).unwrap_or(COUNT_MAX).min(COUNT_MAX),
+        )?;
     }
     statement.raw_execute().map(|_| ())
 }

@@ -47,8 +47,9 @@ struct Answer {
 
 pub struct Remembered {
     pub seq: i64,
-    task: Task,
+    pub task: Task,
     pub run_time: Duration,
+    pub window: Duration,
     duplicates: AtomicU64,
 }
 
@@ -57,6 +58,7 @@ pub struct EndedTask {
     pub seq: i64,
     pub task: Task,
     pub run_time: Duration,
+    pub window: Duration,
     pub name: Name,
     pub recorded: Option<(Fingerprint, FingerprintRule)>,
     pub key_expires_at: Option<Timestamp>,
@@ -104,6 +106,9 @@ impl EndedTasks {
             return None;
         }
         let remembered = self.tasks.get(&answer.seq)?;
+        if remembered.task.user != admission.user {
+            return None;
+        }
         Some(Hit {
             remembered,
             matched_by,
@@ -116,6 +121,7 @@ impl EndedTasks {
             seq,
             task,
             run_time,
+            window,
             name,
             recorded,
             key_expires_at,
@@ -130,6 +136,7 @@ impl EndedTasks {
                 seq,
                 task,
                 run_time,
+                window,
                 duplicates: AtomicU64::new(seen),
             })
         };

@@ -2,7 +2,6 @@
 
 use rusqlite::params;
 
-use super::claim::Claim;
 use super::counters::Metric;
 use super::file;
 use super::key::BoundKey;
@@ -39,7 +38,8 @@ pub fn succeed(step: &mut Step<'_>, record: &Record, result: &TaskResult) -> rus
     };
     step.sql.execute(
         "UPDATE task SET state = ?2, held = 0, finished_at = ?3, due_at = ?4, dedup_expires_at = ?5, \
-         result_until = ?4, kept_until = ?6, result_kind = ?7, result = ?8, error = NULL WHERE seq = ?1",
+         result_until = ?4, kept_until = ?6, result_kind = ?7, result = ?8, error = NULL, \
+         resubmissions = 0, first_failed_at = NULL WHERE seq = ?1",
         params![
             record.seq,
             State::Succeeded as i64,
@@ -51,7 +51,6 @@ pub fn succeed(step: &mut Step<'_>, record: &Record, result: &TaskResult) -> rus
             text
         ],
     )?;
-    Claim::record_success(step, record)?;
     file::release(step, record)?;
     if record.task.attempt > 1 {
         step.tally(&record.task.user, |tally| tally.retry_successes += 1);
@@ -73,7 +72,11 @@ pub fn give_up(
     } else {
         retention.task
     };
-    let kept_until = step.now.plus(kept.max(retention.key));
+    let kept_until = step.now.plus(kept.max(retention.key).max(record.window));
+    let first_failed_at = match state {
+        State::Failed => Some(record.failures.first_failed_at.unwrap_or(step.now)),
+        _ => record.failures.first_failed_at,
+    };
     let due_at = if held {
         record.due_at.unwrap_or(step.now)
     } else {
@@ -83,11 +86,19 @@ pub fn give_up(
     let error = error.map_err(|e| rusqlite::Error::ToSqlConversionFailure(e.into()))?;
     step.sql.execute(
         "UPDATE task SET state = ?2, held = ?3, finished_at = ?4, due_at = ?5, kept_until = ?6, ready_at = NULL, \
-         error = ifnull(?7, error) WHERE seq = ?1",
-        params![record.seq, state as i64, held, step.now.as_ms(), due_at.as_ms(), kept_until.as_ms(), error],
+         error = ifnull(?7, error), first_failed_at = ?8 WHERE seq = ?1",
+        params![
+            record.seq,
+            state as i64,
+            held,
+            step.now.as_ms(),
+            due_at.as_ms(),
+            kept_until.as_ms(),
+            error,
+            first_failed_at.map(Timestamp::as_ms)
+        ],
     )?;
     if state == State::Failed {
-        Claim::record_failure(step, record)?;
         step.tally(&record.task.user, |tally| tally.failures += 1);
     }
     end(step, record, state)
@@ -157,7 +168,6 @@ pub fn forget(step: &mut Step<'_>, record: &Record) -> rusqlite::Result<Option<B
     step.drop_ended(record.seq);
     let blob = disown_result(step, record)?;
     BoundKey::forget(step, record)?;
-    Claim::release(step, record)?;
     if record.task.state != State::Succeeded {
         file::release(step, record)?;
     }
@@ -173,7 +183,8 @@ pub fn forget(step: &mut Step<'_>, record: &Record) -> rusqlite::Result<Option<B
     let named_until = BoundKey::latest_expiry(&step.sql, record.seq)?.unwrap_or(step.now);
     let buried_at = step.now.plus(record.retention.key).max(named_until);
     step.sql.execute(
-        "UPDATE task SET state = ?2, due_at = ?3, fingerprint = NULL, result_kind = 0, result = NULL, error = NULL, \
+        "UPDATE task SET state = ?2, due_at = ?3, fingerprint = NULL, fingerprint_hash = NULL, \
+         result_kind = 0, result = NULL, error = NULL, \
          progress = NULL, submission = ?4 WHERE seq = ?1",
         params![record.seq, TOMBSTONE, buried_at.as_ms(), emptied(record)?],
     )?;

@@ -29,6 +29,19 @@ pub fn find(sql: &Sql<'_>, user: &UserId, sha256: &Sha256Digest) -> rusqlite::Re
     .optional()
 }
 
+/// As [`adopt`]; nothing, for a file without a copy of which there is none on record.
+pub fn keep(
+    step: &Step<'_>,
+    user: &UserId,
+    file: &File,
+    expires_at: Timestamp,
+) -> rusqlite::Result<Option<File>> {
+    if file.generation.is_none() && find(&step.sql, user, &file.sha256)?.is_none() {
+        return Ok(None);
+    }
+    adopt(step, user, file, expires_at).map(Some)
+}
+
 /// Records an uploaded file, unless an older copy is on record: then the upload is not needed.
 pub fn adopt(
     step: &Step<'_>,
@@ -74,7 +87,13 @@ pub fn reference(step: &Step<'_>, user: &UserId, files: &[File]) -> rusqlite::Re
 
 /// A task needs its files no more.
 pub fn release(step: &mut Step<'_>, record: &Record) -> rusqlite::Result<()> {
-    let expires_at = step.now.plus(record.retention.file);
+    // As long as a key may name the task, or its content: a repeat must find what it names.
+    let kept = record
+        .retention
+        .file
+        .max(record.retention.key)
+        .max(record.window);
+    let expires_at = step.now.plus(kept);
     for file in &record.task.files {
         step.sql.execute(
             "UPDATE file SET refs = refs - 1, expires_at = CASE WHEN refs <= 1 THEN ?3 END \
@@ -86,6 +105,17 @@ pub fn release(step: &mut Step<'_>, record: &Record) -> rusqlite::Result<()> {
             ],
         )?;
         step.due(expires_at);
+    }
+    Ok(())
+}
+
+/// A key names the task until then, and with it the files.
+pub fn keep_until(step: &Step<'_>, record: &Record, until: Timestamp) -> rusqlite::Result<()> {
+    for file in &record.task.files {
+        step.sql.execute(
+            "UPDATE file SET expires_at = max(expires_at, ?3) WHERE user = ?1 AND sha256 = ?2 AND refs = 0",
+            params![record.task.user.as_str(), file.sha256.as_bytes(), until.as_ms()],
+        )?;
     }
     Ok(())
 }

@@ -2,7 +2,8 @@
 
 use rusqlite::{OptionalExtension, params};
 
-use super::record::Record;
+use super::file;
+use super::record::{Record, short_hash};
 use super::step::{Sql, Step};
 use crate::domain::digest::Sha256Digest;
 use crate::domain::fingerprint::{FieldHashes, Fingerprint, FingerprintRule};
@@ -29,11 +30,12 @@ impl BoundKey {
         key: &IdempotencyKey,
         now: Timestamp,
     ) -> rusqlite::Result<Option<BoundKey>> {
-        let found = sql
+        sql
             .prepare_cached(
-                "SELECT task, fingerprint, rule, fields, expires_at, forgotten FROM key WHERE user = ?1 AND key = ?2",
+                "SELECT task, fingerprint, rule, fields, expires_at, forgotten FROM key \
+                 WHERE hash = ?1 AND key = ?2 AND user = ?3 AND (expires_at IS NULL OR expires_at > ?4)",
             )?
-            .query_row(params![user.as_str(), key.as_str()], |row| {
+            .query_row(params![hash(user, key), key.as_str(), user.as_str(), now.as_ms()], |row| {
                 Ok(BoundKey {
                     seq: row.get(0)?,
                     fingerprint: Fingerprint::from_digest(Sha256Digest::from_bytes(row.get(1)?)),
@@ -43,8 +45,7 @@ impl BoundKey {
                     forgotten: row.get(5)?,
                 })
             })
-            .optional()?;
-        Ok(found.filter(|key| key.expires_at.is_none_or(|end| now < end)))
+            .optional()
     }
 
     /// Binds the key of a submission to a task; says until when it is kept, once the task has ended.
@@ -57,20 +58,22 @@ impl BoundKey {
         let ended = record.task.state.is_ended();
         let expires_at = ended.then(|| step.now.plus(record.retention.key));
         step.sql.execute(
-            "INSERT OR REPLACE INTO key VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0)",
+            "INSERT INTO key VALUES (?9, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0)",
             params![
                 admission.user.as_str(),
                 key.as_str(),
                 record.seq,
                 admission.fingerprint.digest().as_bytes(),
                 to_json(&admission.rule)?,
-                to_json(&admission.fields)?,
+                to_json(&admission.fields())?,
                 step.now.as_ms(),
-                expires_at.map(Timestamp::as_ms)
+                expires_at.map(Timestamp::as_ms),
+                hash(&admission.user, key)
             ],
         )?;
         if let Some(expires_at) = expires_at {
             keep_result_until(step, record, expires_at)?;
+            file::keep_until(step, record, expires_at)?;
         }
         Ok(expires_at)
     }
@@ -88,8 +91,8 @@ impl BoundKey {
     /// The task runs again: its keys are kept as long as it lives.
     pub fn stop_retention(step: &Step<'_>, record: &Record) -> rusqlite::Result<()> {
         step.sql.execute(
-            "UPDATE key SET expires_at = NULL WHERE task = ?1 AND forgotten = 0",
-            [record.seq],
+            "UPDATE key SET expires_at = NULL WHERE task = ?1 AND forgotten = 0 AND expires_at > ?2",
+            params![record.seq, step.now.as_ms()],
         )?;
         Ok(())
     }
@@ -110,6 +113,11 @@ impl BoundKey {
             .query_row([seq], |row| row.get(0))?;
         Ok(latest.map(Timestamp::from_ms))
     }
+}
+
+fn hash(user: &UserId, key: &IdempotencyKey) -> i64 {
+    // A user has no line break, so that no two pairs look the same.
+    short_hash(&Sha256Digest::of(format!("{user}\n{key}").as_bytes()))
 }
 
 /// A result is never kept for a shorter time than a key that names it.

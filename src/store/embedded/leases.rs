@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use rusqlite::params;
 
-use super::admit::queue_wait;
+use super::counters::Metric;
 use super::ending;
 use super::record::{COLUMNS, Record};
+use super::rescue::put_aside;
 use super::step::Step;
 use crate::domain::task::{Progress, State, Task, TaskError};
 use crate::store::{Extension, Fenced, Held, Lease, LeaseRequest, TaskResult};
@@ -37,10 +38,16 @@ pub fn lease(step: &mut Step<'_>, request: &LeaseRequest) -> rusqlite::Result<Ve
     }
     heads.sort_unstable();
     heads.truncate(request.max);
-    heads
-        .into_iter()
-        .map(|place| take(step, request, place.seq))
-        .collect()
+    let mut leases = Vec::new();
+    for place in heads {
+        match take(step, request, place.seq) {
+            Err(error @ rusqlite::Error::FromSqlConversionFailure(..)) => {
+                put_aside(step, place.seq, &error)?
+            }
+            taken => leases.push(taken?),
+        }
+    }
+    Ok(leases)
 }
 
 fn take(step: &mut Step<'_>, request: &LeaseRequest, seq: i64) -> rusqlite::Result<Lease> {
@@ -61,7 +68,12 @@ fn take(step: &mut Step<'_>, request: &LeaseRequest, seq: i64) -> rusqlite::Resu
         "UPDATE task SET due_at = ?2 WHERE seq = ?1",
         params![seq, expires_at.as_ms()],
     )?;
-    queue_wait(step, &record);
+    if let Some(ready_at) = record.ready_at {
+        let waited = step.now.since(ready_at);
+        step.effects
+            .counters
+            .latency(&record.task.user, Metric::QueueWait, waited);
+    }
     step.moved(
         &record.task.user,
         &record.task.task_type,
@@ -115,7 +127,7 @@ pub fn complete(
     result: &TaskResult,
 ) -> rusqlite::Result<Fenced<Task>> {
     let Some(record) = holder(step, held)? else {
-        return match repeated(step, held, State::Succeeded)? {
+        return match repeated(step, held, |record| record.task.state == State::Succeeded)? {
             Some(task) => Ok(Fenced::Recorded(task)),
             None => Ok(fenced(step, held)),
         };
@@ -136,11 +148,11 @@ pub fn fail(
     retry_in: Option<Duration>,
 ) -> rusqlite::Result<Fenced<Task>> {
     let Some(record) = holder(step, held)? else {
-        let task = Record::by_id(&step.sql, &held.user, &held.task)?;
-        // The step once more, after its outcome was unknown.
-        let same = |r: &Record| r.token == held.token && r.task.error.as_ref() == Some(error);
-        return Ok(match task.filter(same) {
-            Some(record) => Fenced::Recorded(record.task),
+        let same = |record: &Record| {
+            record.task.error.as_ref() == Some(error) || record.task.state == State::Cancelled
+        };
+        return Ok(match repeated(step, held, same)? {
+            Some(task) => Fenced::Recorded(task),
             None => fenced(step, held),
         });
     };
@@ -182,7 +194,13 @@ fn retry(
 
 pub fn release(step: &mut Step<'_>, held: &Held) -> rusqlite::Result<Fenced<()>> {
     let Some(record) = holder(step, held)? else {
-        return Ok(fenced(step, held));
+        // The step once more: nobody has taken the task since.
+        return Ok(
+            match repeated(step, held, |record| !record.task.state.is_ended())? {
+                Some(_) => Fenced::Recorded(()),
+                None => fenced(step, held),
+            },
+        );
     };
     if record.task.state == State::Cancelled {
         ending::confirm_stopped(step, &record)?;
@@ -219,10 +237,14 @@ fn holder(step: &Step<'_>, held: &Held) -> rusqlite::Result<Option<Record>> {
     Ok(record.filter(|record| record.held && record.token == held.token))
 }
 
-/// The task, when this token has ended it so already.
-fn repeated(step: &Step<'_>, held: &Held, state: State) -> rusqlite::Result<Option<Task>> {
+/// The task, when this token is still the newest, its lease is over, and it is as the step would leave it.
+fn repeated(
+    step: &Step<'_>,
+    held: &Held,
+    as_left: impl Fn(&Record) -> bool,
+) -> rusqlite::Result<Option<Task>> {
     let record = Record::by_id(&step.sql, &held.user, &held.task)?;
-    let same = |r: &Record| r.token == held.token && r.task.state == state && !r.tombstone;
+    let same = |record: &Record| record.token == held.token && !record.tombstone && as_left(record);
     Ok(record.filter(same).map(|record| record.task))
 }
 

@@ -2,18 +2,17 @@
 
 use rusqlite::params;
 
-use super::claim::Claim;
 use super::ending;
 use super::key::BoundKey;
-use super::record::{Record, result_kind};
+use super::record::{COLUMNS, Record, result_kind};
 use super::step::{Sql, Step};
 use crate::domain::principal::UserId;
-use crate::domain::standing::{Failures, Standing};
+use crate::domain::standing::Standing;
 use crate::domain::task::{State, TaskId};
-use crate::store::{Cancelled, Forgotten, Missing, RedriveFilter, Redriven};
+use crate::store::{Cancelled, Cursor, Forgotten, Missing, RedriveFilter, Redriven, RedrivenMany};
 
-/// Tasks that one bulk redrive looks at, at most.
-const REDRIVE_LOOKED_AT_MAX: usize = 10_000;
+/// Tasks that one step of a bulk redrive looks at, at most.
+const REDRIVE_LOOKED_AT_MAX: usize = 500;
 
 /// The record, or how the task is missing.
 pub fn find(
@@ -71,53 +70,52 @@ pub fn redrive_many(
     step: &mut Step<'_>,
     user: &UserId,
     filter: &RedriveFilter,
-) -> rusqlite::Result<u64> {
-    let matching = dead_letters(&step.sql, user, filter)?;
-    let mut redriven = 0;
-    for record in matching {
-        if redriven as usize >= filter.limit {
-            break;
+) -> rusqlite::Result<RedrivenMany> {
+    let after = filter
+        .after
+        .map_or(0, |cursor| i64::try_from(cursor.0).unwrap_or(i64::MAX));
+    let letters = dead_letters(&step.sql, user, after)?;
+    let whole = letters.len() == REDRIVE_LOOKED_AT_MAX;
+    let mut many = RedrivenMany {
+        redriven: 0,
+        next: None,
+    };
+    for record in letters {
+        let seq = record.seq;
+        if matches(&record, filter)
+            && let Redriven::Done(_) = run_again(step, record)?
+        {
+            many.redriven += 1;
         }
-        if let Redriven::Done(_) = run_again(step, record)? {
-            redriven += 1;
+        many.next = u64::try_from(seq).ok().map(Cursor);
+        if many.redriven as usize >= filter.limit {
+            return Ok(many);
         }
     }
-    Ok(redriven)
+    many.next = many.next.filter(|_| whole);
+    Ok(many)
 }
 
-fn dead_letters(
-    sql: &Sql<'_>,
-    user: &UserId,
-    filter: &RedriveFilter,
-) -> rusqlite::Result<Vec<Record>> {
-    let text = format!(
-        "SELECT {} FROM task WHERE user = ?1 AND state = 5 ORDER BY seq LIMIT ?2",
-        super::record::COLUMNS
-    );
-    let mut statement = sql.prepare_cached(&text)?;
-    let mut rows = statement.query(params![user.as_str(), REDRIVE_LOOKED_AT_MAX])?;
-    let mut matching = Vec::new();
-    while let Some(row) = rows.next()? {
-        let record = Record::read(row)?;
-        let of_type = filter
-            .task_type
-            .as_ref()
-            .is_none_or(|wanted| *wanted == record.task.task_type);
-        let tagged = filter.tag.as_ref().is_none_or(|(name, wanted)| {
-            record
-                .task
-                .tags
-                .get(name)
-                .is_some_and(|value| wanted.as_ref().is_none_or(|wanted| wanted == value))
-        });
-        let before = filter
-            .before
-            .is_none_or(|before| record.task.finished_at.is_some_and(|end| end < before));
-        if of_type && tagged && before {
-            matching.push(record);
-        }
-    }
-    Ok(matching)
+fn dead_letters(sql: &Sql<'_>, user: &UserId, after: i64) -> rusqlite::Result<Vec<Record>> {
+    let mut statement = sql.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM task WHERE user = ?1 AND state = 5 AND seq > ?2 ORDER BY seq LIMIT ?3"
+    ))?;
+    let letters = statement.query_map(
+        params![user.as_str(), after, REDRIVE_LOOKED_AT_MAX],
+        Record::read,
+    )?;
+    letters.collect()
+}
+
+fn matches(record: &Record, filter: &RedriveFilter) -> bool {
+    let of_type = filter
+        .task_type
+        .as_ref()
+        .is_none_or(|wanted| *wanted == record.task.task_type);
+    let before = filter
+        .before
+        .is_none_or(|before| record.task.finished_at.is_some_and(|end| end < before));
+    of_type && before && filter.tag.as_ref().is_none_or(|tag| record.is_tagged(tag))
 }
 
 /// Puts a failed or cancelled task back into the queue, unless its content is taken.
@@ -125,28 +123,31 @@ fn run_again(step: &mut Step<'_>, record: Record) -> rusqlite::Result<Redriven> 
     if record.held {
         return Ok(Redriven::Blocked(record.task.id));
     }
-    if let Some(fingerprint) = &record.task.fingerprint {
-        if let Some(claim) = Claim::find(&step.sql, &record.task.user, fingerprint)?
-            && claim.seq != record.seq
-            && let (Standing::Answers, Some(other)) =
-                claim.standing(&step.sql, record.window, u32::MAX, step.now)?
-        {
+    let mut claim = record.claim;
+    if let Some(fingerprint) = &record.task.fingerprint
+        && let Some(other) = Record::by_fingerprint(&step.sql, &record.task.user, fingerprint)?
+        && other.seq != record.seq
+    {
+        let standing = Standing::of(
+            &other.task,
+            other.held,
+            other.failures,
+            other.window,
+            u32::MAX,
+            step.now,
+        );
+        if standing == Standing::Answers {
             return Ok(Redriven::Blocked(other.task.id));
         }
-        Claim::write(
-            step,
-            &record.task.user,
-            fingerprint,
-            record.seq,
-            Failures::default(),
-        )?;
+        claim = other.claim + 1;
     }
     step.drop_ended(record.seq);
     step.sql.execute(
         "UPDATE task SET state = ?2, max_attempts = attempt + ?3, ready_at = ?4, finished_at = NULL, due_at = NULL, \
          dedup_expires_at = NULL, result_until = NULL, kept_until = NULL, result_kind = ?5, result = NULL, \
-         progress = NULL, error = NULL WHERE seq = ?1",
-        params![record.seq, State::Queued as i64, record.budget, step.now.as_ms(), result_kind::NONE],
+         progress = NULL, error = NULL, \
+         claim = ?6, resubmissions = 0, first_failed_at = NULL WHERE seq = ?1",
+        params![record.seq, State::Queued as i64, record.budget, step.now.as_ms(), result_kind::NONE, claim],
     )?;
     BoundKey::stop_retention(step, &record)?;
     step.moved(

@@ -3,14 +3,18 @@
 use rusqlite::types::Value;
 
 use super::key::BoundKey;
-use super::record::{COLUMNS, Record};
+use super::record::{COLUMNS, Record, fingerprint_hash};
 use super::step::Sql;
 use crate::domain::principal::UserId;
+use crate::domain::task::{Outcome, State, Task};
 use crate::domain::timestamp::Timestamp;
 use crate::store::{Cursor, ListFilter, Page};
 
 /// Rows that one page looks at, at most; a page that finds fewer matches is short and has a next one.
 const LOOKED_AT_MAX: usize = 2_000;
+
+/// Bytes of results and params that one page holds, about.
+const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 pub fn list(
     sql: &Sql<'_>,
@@ -47,10 +51,11 @@ pub fn list(
     let mut rows = statement.raw_query();
     let mut tasks = Vec::new();
     let mut looked_at = 0;
+    let mut bytes = 0;
     let mut last = before;
     while let Some(row) = rows.next()? {
         let record = Record::read(row)?;
-        if tasks.len() == filter.limit {
+        if tasks.len() == filter.limit || bytes > PAGE_BYTES_MAX {
             return Ok(Page {
                 tasks,
                 next: cursor(last),
@@ -59,6 +64,7 @@ pub fn list(
         looked_at += 1;
         last = record.seq;
         if matches(&record, filter) {
+            bytes += size(&record.task);
             tasks.push(record.task);
         }
     }
@@ -70,41 +76,57 @@ pub fn list(
     Ok(Page { tasks, next })
 }
 
+fn size(task: &Task) -> usize {
+    let result = match &task.outcome {
+        Some(Outcome::Inline(result)) => result.get().len(),
+        Some(Outcome::Blob { .. } | Outcome::Expired) | None => 0,
+    };
+    result + task.params.get().len()
+}
+
 fn cursor(seq: i64) -> Option<Cursor> {
     u64::try_from(seq).ok().map(Cursor)
 }
 
 /// The condition whose index is likely to leave the fewest rows, with the value of `?3`.
-fn narrowest(filter: &ListFilter) -> (&'static str, Option<Value>) {
+fn narrowest(filter: &ListFilter) -> (String, Option<Value>) {
     if let Some(fingerprint) = &filter.fingerprint {
-        return (
-            "fingerprint = ?3",
-            Some(Value::Blob(fingerprint.digest().as_bytes().to_vec())),
-        );
+        let hash = Value::Integer(fingerprint_hash(fingerprint));
+        return ("fingerprint_hash = ?3".to_owned(), Some(hash));
     }
     if let Some((name, _)) = &filter.tag {
         let condition = "seq IN (SELECT task FROM tag WHERE tag.user = ?1 AND tag.name = ?3 AND tag.task < ?2 \
              ORDER BY tag.task DESC LIMIT 2000)";
-        return (condition, Some(Value::Text(name.clone())));
+        return (condition.to_owned(), Some(Value::Text(name.clone())));
     }
     if let Some(state) = filter.state {
-        return ("state = ?3", Some(Value::Integer(state as i64)));
+        let condition = "state = ?3 AND state < 7".to_owned();
+        return (condition, Some(Value::Integer(state as i64)));
     }
     if let Some(task_type) = &filter.task_type {
-        return ("type = ?3", Some(Value::Text(task_type.clone())));
+        let condition = "type = ?3 AND state < 7".to_owned();
+        return (condition, Some(Value::Text(task_type.clone())));
     }
-    ("state < 7", None)
+    (newest_of_each_state(filter.limit), None)
+}
+
+/// Without a filter, the newest of each state are brought together: one index fewer to keep.
+fn newest_of_each_state(limit: usize) -> String {
+    let one_more = limit.min(LOOKED_AT_MAX) + 1;
+    let newest = |state: State| {
+        format!(
+            "SELECT * FROM (SELECT seq FROM task WHERE user = ?1 AND state = {} AND state < 7 AND seq < ?2 \
+             ORDER BY seq DESC LIMIT {one_more})",
+            state as i64
+        )
+    };
+    format!("seq IN ({})", State::ALL.map(newest).join(" UNION ALL "))
 }
 
 fn matches(record: &Record, filter: &ListFilter) -> bool {
     let task = &record.task;
-    let tagged = filter.tag.as_ref().is_none_or(|(name, wanted)| {
-        task.tags
-            .get(name)
-            .is_some_and(|value| wanted.as_ref().is_none_or(|wanted| wanted == value))
-    });
     !record.tombstone
-        && tagged
+        && filter.tag.as_ref().is_none_or(|tag| record.is_tagged(tag))
         && filter.state.is_none_or(|state| task.state == state)
         && filter
             .task_type

@@ -16,7 +16,7 @@ const READERS_MAX: usize = 4;
 
 pub struct Readers {
     path: PathBuf,
-    free: Semaphore,
+    free: Arc<Semaphore>,
     idle: Arc<Mutex<Vec<Connection>>>,
 }
 
@@ -24,7 +24,7 @@ impl Readers {
     pub fn new(path: PathBuf) -> Self {
         Readers {
             path,
-            free: Semaphore::new(READERS_MAX),
+            free: Arc::new(Semaphore::new(READERS_MAX)),
             idle: Arc::default(),
         }
     }
@@ -36,7 +36,8 @@ impl Readers {
         F: FnOnce(&Sql<'_>) -> rusqlite::Result<T> + Send + 'static,
     {
         let closed = |_| StoreError::Unavailable("the store is closed".into());
-        let _permit = self.free.acquire().await.map_err(closed)?;
+        let permit = self.free.clone().acquire_owned().await.map_err(closed)?;
+        let free = self.free.clone();
         let idle = self.idle.clone();
         let path = self.path.clone();
         let read = tokio::task::spawn_blocking(move || {
@@ -45,9 +46,13 @@ impl Readers {
                 .map_or_else(|| open_reader(&path), Ok)
                 .map_err(|error| store_error(&error))?;
             let value = in_transaction(&conn, query).map_err(|error| store_error(&error))?;
-            idle.lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(conn);
+            // A read that nobody waits for any more still counts until it is over.
+            drop(permit);
+            if !free.is_closed() {
+                idle.lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .push(conn);
+            }
             Ok(value)
         });
         read.await

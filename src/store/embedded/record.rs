@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::types::Type;
-use rusqlite::{OptionalExtension, Row};
+use rusqlite::{OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -14,6 +14,7 @@ use crate::domain::digest::Sha256Digest;
 use crate::domain::file::{BlobName, File};
 use crate::domain::fingerprint::Fingerprint;
 use crate::domain::principal::UserId;
+use crate::domain::standing::Failures;
 use crate::domain::task::{FencingToken, Outcome, Priority, State, Task, TaskId};
 use crate::domain::task_type::Retention;
 use crate::domain::timestamp::Timestamp;
@@ -40,6 +41,9 @@ pub struct Record {
     pub retention: Retention,
     /// The key that the task was first submitted with.
     pub key: Option<String>,
+    /// Of the tasks with one fingerprint, the one with the greatest claim answers for it.
+    pub claim: i64,
+    pub failures: Failures,
 }
 
 /// What is written once, at admission, and never searched for.
@@ -62,8 +66,10 @@ pub struct Submitted {
 impl Record {
     pub fn by_id(sql: &Sql<'_>, user: &UserId, id: &TaskId) -> rusqlite::Result<Option<Record>> {
         let record = sql
-            .prepare_cached(&format!("SELECT {COLUMNS} FROM task WHERE id = ?1"))?
-            .query_row([id.as_str()], Record::read)
+            .prepare_cached(&format!(
+                "SELECT {COLUMNS} FROM task WHERE id_hash = ?1 AND id = ?2"
+            ))?
+            .query_row(params![id_hash(id), id.as_str()], Record::read)
             .optional()?;
         Ok(record.filter(|record| record.task.user == *user))
     }
@@ -72,6 +78,21 @@ impl Record {
         sql.prepare_cached(&format!("SELECT {COLUMNS} FROM task WHERE seq = ?1"))?
             .query_row([seq], Record::read)
             .optional()
+    }
+
+    /// The task that answers for a fingerprint, if any does or did.
+    pub fn by_fingerprint(
+        sql: &Sql<'_>,
+        user: &UserId,
+        fingerprint: &Fingerprint,
+    ) -> rusqlite::Result<Option<Record>> {
+        let digest = fingerprint.digest().as_bytes();
+        sql.prepare_cached(&format!(
+            "SELECT {COLUMNS} FROM task WHERE fingerprint_hash = ?1 AND fingerprint = ?2 AND user = ?3 \
+             ORDER BY claim DESC LIMIT 1"
+        ))?
+        .query_row(params![fingerprint_hash(fingerprint), digest, user.as_str()], Record::read)
+        .optional()
     }
 
     pub fn read(row: &Row<'_>) -> rusqlite::Result<Record> {
@@ -123,7 +144,18 @@ impl Record {
             budget: submission.budget,
             retention: submission.retention,
             key: submission.key,
+            claim: row.get(25)?,
+            failures: Failures {
+                resubmissions: row.get(26)?,
+                first_failed_at: time(27)?,
+            },
         })
+    }
+
+    /// Whether the task has this tag, with this value unless any will do.
+    pub fn is_tagged(&self, (name, wanted): &(String, Option<String>)) -> bool {
+        let value = self.task.tags.get(name);
+        value.is_some_and(|value| wanted.as_ref().is_none_or(|wanted| wanted == value))
     }
 
     /// How long the attempt took that gave the result.
@@ -138,7 +170,27 @@ impl Record {
 /// In the order that [`Record::read`] counts on.
 pub const COLUMNS: &str = "seq, id, user, type, state, fingerprint, priority, attempt, max_attempts, token, held, \
      created_at, ready_at, started_at, finished_at, due_at, dedup_expires_at, result_until, kept_until, duplicates, \
-     result_kind, progress, error, submission, result";
+     result_kind, progress, error, submission, result, claim, resubmissions, first_failed_at";
+
+/// 64 bits of the id's random ones.
+pub fn id_hash(id: &TaskId) -> i64 {
+    let text = id.as_str();
+    let tail = text
+        .get(text.len().saturating_sub(16)..)
+        .unwrap_or_default();
+    u64::from_str_radix(tail, 16)
+        .unwrap_or_default()
+        .cast_signed()
+}
+
+pub fn fingerprint_hash(fingerprint: &Fingerprint) -> i64 {
+    short_hash(fingerprint.digest())
+}
+
+pub fn short_hash(digest: &Sha256Digest) -> i64 {
+    let [a, b, c, d, e, f, g, h, ..] = *digest.as_bytes();
+    i64::from_be_bytes([a, b, c, d, e, f, g, h])
+}
 
 pub mod result_kind {
     pub const NONE: i64 = 0;

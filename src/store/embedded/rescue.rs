@@ -1,6 +1,8 @@
 //! What time makes due: starts, retries, lost leases, and the end of what is kept. Deadlines are rows;
 //! each call does a bounded part of them.
 
+use std::time::Duration;
+
 use rusqlite::{Connection, params};
 
 use super::counters::{LATENCY_SPAN_MS, SPANS};
@@ -14,24 +16,34 @@ use crate::domain::timestamp::Timestamp;
 use crate::store::Rescued;
 
 /// Rows of each kind that one call looks at, at most.
-const ROWS_MAX: usize = 200;
+const ROWS_MAX: usize = 64;
+
+/// Tasks whose deadlines move them on, in the words of their index.
+const LIVE: &str = "(held = 1 OR finished_at IS NULL) AND due_at IS NOT NULL";
+
+/// Tasks whose deadlines end what is kept of them, in the words of their index.
+const OVER: &str = "held = 0 AND finished_at IS NOT NULL";
+
+/// Until a row that could not be read is looked at again.
+const UNREADABLE_PAUSE: Duration = Duration::from_secs(3600);
 
 pub fn rescue(step: &mut Step<'_>) -> rusqlite::Result<Rescued> {
     let mut rescued = Rescued::default();
-    let due = due_records(step, "finished_at IS NULL AND due_at IS NOT NULL")?;
-    let expired = due_records(step, "finished_at IS NOT NULL")?;
+    let due = due_records(step, LIVE)?;
+    let expired = due_records(step, OVER)?;
     rescued.more = due.len() == ROWS_MAX || expired.len() == ROWS_MAX;
     for record in due {
-        start_or_return(step, &record, &mut rescued)?;
-    }
-    for record in expired {
-        rescued.expired += 1;
-        if record.held {
+        if record.task.state == State::Cancelled {
+            rescued.leases_expired += 1;
             step.tally(&record.task.user, |tally| tally.leases_lost += 1);
             ending::confirm_stopped(step, &record)?;
         } else {
-            rescued.disowned.extend(ending::expire(step, &record)?);
+            start_or_return(step, &record, &mut rescued)?;
         }
+    }
+    for record in expired {
+        rescued.expired += 1;
+        rescued.disowned.extend(ending::expire(step, &record)?);
     }
     rescued.disowned.extend(file::expire(step)?);
     expire_keys(step)?;
@@ -43,18 +55,45 @@ pub fn rescue(step: &mut Step<'_>) -> rusqlite::Result<Rescued> {
 /// The processes that held these leases are gone: this one has the only lock on the folder.
 pub fn end_leases_of_last_process(conn: &Connection, now: Timestamp) -> rusqlite::Result<usize> {
     conn.execute(
-        "UPDATE task SET due_at = ?1 WHERE finished_at IS NULL AND due_at IS NOT NULL AND state = 2",
+        &format!("UPDATE task SET due_at = ?1 WHERE {LIVE} AND held = 1"),
         [now.as_ms()],
     )
 }
 
+/// Without the results of ended tasks, which may be large and are of no use here.
 fn due_records(step: &Step<'_>, part: &str) -> rusqlite::Result<Vec<Record>> {
+    let columns = COLUMNS.replace(
+        " result,",
+        " CASE result_kind WHEN 1 THEN 'null' ELSE result END,",
+    );
     let text = format!(
-        "SELECT {COLUMNS} FROM task WHERE {part} AND due_at <= ?1 ORDER BY due_at LIMIT ?2"
+        "SELECT {columns} FROM task WHERE {part} AND due_at <= ?1 ORDER BY due_at LIMIT ?2"
     );
     let mut statement = step.sql.prepare_cached(&text)?;
-    let rows = statement.query_map(params![step.now.as_ms(), ROWS_MAX], Record::read)?;
-    rows.collect()
+    let mut rows = statement.query(params![step.now.as_ms(), ROWS_MAX])?;
+    let mut records = Vec::new();
+    let mut unreadable = Vec::new();
+    while let Some(row) = rows.next()? {
+        match Record::read(row) {
+            Ok(record) => records.push(record),
+            Err(error) => unreadable.push((row.get(0)?, error)),
+        }
+    }
+    for (seq, error) in unreadable {
+        put_aside(step, seq, &error)?;
+    }
+    Ok(records)
+}
+
+/// One row that cannot be read must not hold up all others.
+pub fn put_aside(step: &Step<'_>, seq: i64, error: &rusqlite::Error) -> rusqlite::Result<()> {
+    tracing::error!(seq, %error, "a task's row cannot be read: it is put aside for a while");
+    let later = step.now.plus(UNREADABLE_PAUSE);
+    step.sql.execute(
+        "UPDATE task SET due_at = ?2, state = CASE state WHEN 1 THEN 0 ELSE state END WHERE seq = ?1",
+        params![seq, later.as_ms()],
+    )?;
+    Ok(())
 }
 
 fn start_or_return(
@@ -94,8 +133,8 @@ fn start_or_return(
 
 fn expire_keys(step: &Step<'_>) -> rusqlite::Result<()> {
     step.sql.execute(
-        "DELETE FROM key WHERE (user, key) IN \
-         (SELECT user, key FROM key WHERE expires_at <= ?1 ORDER BY expires_at LIMIT ?2)",
+        "DELETE FROM key WHERE rowid IN \
+         (SELECT rowid FROM key WHERE expires_at <= ?1 ORDER BY expires_at LIMIT ?2)",
         params![step.now.as_ms(), ROWS_MAX],
     )?;
     Ok(())
@@ -122,8 +161,9 @@ fn next_due_at(step: &Step<'_>) -> rusqlite::Result<Option<Timestamp>> {
         .sql
         .prepare_cached(
             "SELECT min(at) FROM (\
-             SELECT min(due_at) AS at FROM task WHERE finished_at IS NULL AND due_at IS NOT NULL UNION ALL \
-             SELECT min(due_at) FROM task WHERE finished_at IS NOT NULL UNION ALL \
+             SELECT min(due_at) AS at FROM task \
+             WHERE (held = 1 OR finished_at IS NULL) AND due_at IS NOT NULL UNION ALL \
+             SELECT min(due_at) FROM task WHERE held = 0 AND finished_at IS NOT NULL UNION ALL \
              SELECT min(expires_at) FROM key WHERE expires_at IS NOT NULL UNION ALL \
              SELECT min(expires_at) FROM file WHERE expires_at IS NOT NULL)",
         )?

@@ -13,9 +13,6 @@ pub const VERSION: i32 = 1;
 /// Older versions of SQLite can corrupt a WAL that is reset while another connection writes.
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
 
-/// Pages in the write-ahead log after which the writer copies them into the database.
-const CHECKPOINT_PAGES: u32 = 4_000;
-
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     #[error(
@@ -47,7 +44,6 @@ pub fn open_writer(path: Option<&Path>) -> Result<Connection, OpenError> {
     if rusqlite::version_number() < SQLITE_VERSION_MIN {
         return Err(OpenError::OldLibrary);
     }
-    prepare(&conn).map_err(wrap)?;
     let application: i32 = conn
         .pragma_query_value(None, "application_id", |r| r.get(0))
         .map_err(wrap)?;
@@ -57,11 +53,15 @@ pub fn open_writer(path: Option<&Path>) -> Result<Connection, OpenError> {
     let tables: i64 = conn
         .query_row("SELECT count(*) FROM sqlite_schema", [], |r| r.get(0))
         .map_err(wrap)?;
-    match (application, version) {
-        (0, 0) if tables == 0 => create(&conn).map_err(wrap)?,
-        (APPLICATION_ID, VERSION) => {}
+    let is_new = match (application, version) {
+        (0, 0) if tables == 0 => true,
+        (APPLICATION_ID, VERSION) => false,
         (APPLICATION_ID, newer) if newer > VERSION => return Err(OpenError::Newer(name, newer)),
         _ => return Err(OpenError::Foreign(name)),
+    };
+    prepare(&conn).map_err(wrap)?;
+    if is_new {
+        create(&conn).map_err(wrap)?;
     }
     Ok(conn)
 }
@@ -89,7 +89,9 @@ fn prepare(conn: &Connection) -> rusqlite::Result<()> {
     conn.pragma_update(None, "journal_mode", "WAL")?;
     conn.pragma_update(None, "synchronous", "FULL")?;
     conn.pragma_update(None, "foreign_keys", false)?;
-    conn.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    // The writing thread checkpoints by itself, since SQLite keeps the errors of its own to itself.
+    conn.pragma_update(None, "wal_autocheckpoint", 0)?;
+    conn.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)?;
     conn.pragma_update(None, "temp_store", "MEMORY")?;
     // In KiB, and only as far as it is needed.
     conn.pragma_update(None, "cache_size", -16_000)?;
@@ -104,25 +106,31 @@ fn create(conn: &Connection) -> rusqlite::Result<()> {
 }
 
 /// All times are milliseconds since the epoch. States are those of `domain::task::State` in order, and
-/// 7 for a tombstone: a task that is gone, but still answers 410.
+/// 7 for a tombstone: a task that is gone, but still answers 410. The columns `…hash` hold 64 bits of
+/// something longer that is compared in full: small entries keep the indexes in random order small.
 const TABLES: &str = "
 CREATE TABLE task (
-    seq INTEGER PRIMARY KEY,
-    id TEXT NOT NULL UNIQUE,
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL,
+    id_hash INTEGER NOT NULL,
     user TEXT NOT NULL,
     type TEXT NOT NULL,
     state INTEGER NOT NULL,
     fingerprint BLOB,
+    fingerprint_hash INTEGER,
+    claim INTEGER NOT NULL DEFAULT 0,       -- of the tasks with one fingerprint, the greatest answers for it
+    resubmissions INTEGER NOT NULL DEFAULT 0, -- new tasks since the fingerprint's first failure
+    first_failed_at INTEGER,
     priority INTEGER NOT NULL,
     attempt INTEGER NOT NULL DEFAULT 0,
     max_attempts INTEGER NOT NULL,
-    token INTEGER NOT NULL DEFAULT 0,      -- grows with every lease
-    held INTEGER NOT NULL DEFAULT 0,       -- 1 while an attempt may be running, cancelled or not
+    token INTEGER NOT NULL DEFAULT 0,       -- grows with every lease
+    held INTEGER NOT NULL DEFAULT 0,        -- 1 while an attempt may be running, cancelled or not
     created_at INTEGER NOT NULL,
-    ready_at INTEGER,                      -- since when it could run: its place in the queue
+    ready_at INTEGER,                       -- since when it could run: its place in the queue
     started_at INTEGER,
     finished_at INTEGER,
-    due_at INTEGER,                        -- start, end of lease, or expiry: what comes next
+    due_at INTEGER,                         -- start, end of lease, or expiry: what comes next
     dedup_expires_at INTEGER,
     result_until INTEGER,
     kept_until INTEGER,
@@ -133,37 +141,29 @@ CREATE TABLE task (
     submission TEXT NOT NULL,
     result TEXT
 ) STRICT;
-CREATE INDEX task_by_user ON task(user, seq);
-CREATE INDEX task_by_state ON task(user, state, seq);
-CREATE INDEX task_by_type ON task(user, type, seq);
-CREATE INDEX task_by_fingerprint ON task(user, fingerprint, seq) WHERE fingerprint IS NOT NULL;
+CREATE INDEX task_by_id ON task(id_hash);
+CREATE INDEX task_by_fingerprint ON task(fingerprint_hash, claim) WHERE fingerprint_hash IS NOT NULL;
+CREATE INDEX task_by_state ON task(user, state, seq) WHERE state < 7;
+CREATE INDEX task_by_type ON task(user, type, seq) WHERE state < 7;
 CREATE INDEX task_queue ON task(type, priority, ready_at, seq) WHERE state = 1;
-CREATE INDEX task_due ON task(due_at) WHERE finished_at IS NULL AND due_at IS NOT NULL;
-CREATE INDEX task_expiry ON task(due_at) WHERE finished_at IS NOT NULL;
+CREATE INDEX task_due ON task(due_at) WHERE (held = 1 OR finished_at IS NULL) AND due_at IS NOT NULL;
+CREATE INDEX task_expiry ON task(due_at) WHERE held = 0 AND finished_at IS NOT NULL;
 
 CREATE TABLE key (
+    hash INTEGER NOT NULL,                  -- of user and key
     user TEXT NOT NULL,
     key TEXT NOT NULL,
     task INTEGER NOT NULL,
     fingerprint BLOB NOT NULL,
-    rule TEXT NOT NULL,                    -- how that fingerprint was made
-    fields TEXT NOT NULL,                  -- a short hash of each field
+    rule TEXT NOT NULL,                     -- how that fingerprint was made
+    fields TEXT NOT NULL,                   -- a short hash of each field
     bound_at INTEGER NOT NULL,
-    expires_at INTEGER,                    -- none while the task is unfinished
-    forgotten INTEGER NOT NULL DEFAULT 0,
-    PRIMARY KEY (user, key)
-) STRICT, WITHOUT ROWID;
+    expires_at INTEGER,                     -- none while the task is unfinished
+    forgotten INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE INDEX key_by_hash ON key(hash);
 CREATE INDEX key_by_task ON key(task);
 CREATE INDEX key_expiry ON key(expires_at) WHERE expires_at IS NOT NULL;
-
-CREATE TABLE claim (                       -- which task answers for a fingerprint
-    user TEXT NOT NULL,
-    fingerprint BLOB NOT NULL,
-    task INTEGER NOT NULL,
-    resubmissions INTEGER NOT NULL DEFAULT 0,
-    first_failed_at INTEGER,
-    PRIMARY KEY (user, fingerprint)
-) STRICT, WITHOUT ROWID;
 
 CREATE TABLE tag (
     user TEXT NOT NULL,

@@ -4,6 +4,7 @@ use rusqlite::{CachedStatement, Connection};
 
 use super::counters::Counters;
 use super::ended::EndedTask;
+use super::suppressed::{Pending, Suppressed};
 use crate::domain::principal::UserId;
 use crate::domain::stats::Tally;
 use crate::domain::task::{State, TaskId};
@@ -44,6 +45,16 @@ pub struct Effects {
     pub ended: Vec<EndedEffect>,
     /// Tasks that have not ended, as of this step.
     pub unfinished: i64,
+    /// Duplicates that were answered, for the ledger.
+    pub suppressed: Vec<Suppressed>,
+    /// Notes that this transaction writes; they wait again if it is given up.
+    pub written: Pending,
+}
+
+impl Effects {
+    pub fn suppressed_of(&self, seq: i64) -> u64 {
+        self.suppressed.iter().filter(|one| one.seq == seq).count() as u64
+    }
 }
 
 pub enum EndedEffect {

@@ -29,8 +29,9 @@ pub struct Suppressed {
 #[derive(Default)]
 pub struct Notes(Mutex<Pending>);
 
+/// What waits to be written.
 #[derive(Default)]
-struct Pending {
+pub struct Pending {
     suppressed: Vec<Suppressed>,
     /// By task, what `suppressed` holds.
     counts: HashMap<i64, u64>,
@@ -38,18 +39,28 @@ struct Pending {
 }
 
 impl Notes {
-    /// Returns how many duplicates of the task wait to be written, this one included.
-    pub fn suppressed(&self, suppressed: Suppressed) -> u64 {
+    /// Notes that wait at most; when the store cannot be written, further ones are only counted in the log.
+    const WAITING_MAX: usize = 200_000;
+
+    pub fn suppressed(&self, suppressed: Suppressed) {
         let mut pending = self.lock();
-        let count = pending.counts.entry(suppressed.seq).or_default();
-        *count += 1;
-        let count = *count;
+        if pending.suppressed.len() >= Self::WAITING_MAX {
+            return;
+        }
+        *pending.counts.entry(suppressed.seq).or_default() += 1;
         pending.suppressed.push(suppressed);
-        count
     }
 
     pub fn submit_latency(&self, user: &UserId, took: Duration) {
-        self.lock().latencies.push((user.clone(), took));
+        let mut pending = self.lock();
+        if pending.latencies.len() < Self::WAITING_MAX {
+            pending.latencies.push((user.clone(), took));
+        }
+    }
+
+    /// Duplicates of the task that wait to be written.
+    pub fn waiting(&self, seq: i64) -> u64 {
+        self.lock().counts.get(&seq).copied().unwrap_or_default()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -59,27 +70,41 @@ impl Notes {
 
     /// Writes everything that waits.
     pub fn write(&self, step: &mut Step<'_>) -> rusqlite::Result<()> {
-        let Pending {
-            suppressed,
-            latencies,
-            ..
-        } = std::mem::take(&mut *self.lock());
-        for (user, took) in latencies {
-            step.effects.counters.latency(&user, Metric::Submit, took);
+        let taken = std::mem::take(&mut *self.lock());
+        for (user, took) in &taken.latencies {
+            step.effects.counters.latency(user, Metric::Submit, *took);
         }
-        let mut by_task: HashMap<i64, Vec<Suppressed>> = HashMap::new();
-        for one in suppressed {
-            tally(step, &one);
+        let mut by_task: HashMap<i64, Vec<&Suppressed>> = HashMap::new();
+        for one in &taken.suppressed {
+            tally(step, one);
             by_task.entry(one.seq).or_default().push(one);
         }
-        for (seq, suppressed) in by_task {
-            write_ledger(step, seq, &suppressed)?;
-        }
-        Ok(())
+        let written = by_task
+            .iter()
+            .try_for_each(|(seq, suppressed)| write_ledger(step, *seq, suppressed));
+        step.effects.written.absorb(taken);
+        written
+    }
+
+    /// What was taken to be written, and was not.
+    pub fn put_back(&self, mut written: Pending) {
+        let mut pending = self.lock();
+        written.absorb(std::mem::take(&mut *pending));
+        *pending = written;
     }
 
     fn lock(&self) -> MutexGuard<'_, Pending> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Pending {
+    fn absorb(&mut self, later: Pending) {
+        self.suppressed.extend(later.suppressed);
+        self.latencies.extend(later.latencies);
+        for (seq, count) in later.counts {
+            *self.counts.entry(seq).or_default() += count;
+        }
     }
 }
 
@@ -104,7 +129,7 @@ fn tally(step: &mut Step<'_>, one: &Suppressed) {
     });
 }
 
-fn write_ledger(step: &mut Step<'_>, seq: i64, suppressed: &[Suppressed]) -> rusqlite::Result<()> {
+fn write_ledger(step: &mut Step<'_>, seq: i64, suppressed: &[&Suppressed]) -> rusqlite::Result<()> {
     let added = suppressed.len() as i64;
     let total: Option<i64> = step
         .sql

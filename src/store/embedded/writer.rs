@@ -2,21 +2,32 @@
 //! alone a step pays for one fsync, and many share one.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode};
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
+use super::checkpoint::Checkpoints;
 use super::counters;
 use super::ended::EndedTasks;
 use super::step::{Effects, EndedEffect, Sql, Step};
+use super::suppressed::Notes;
 use crate::domain::timestamp::Timestamp;
 use crate::store::StoreError;
 use crate::store::signals::Signals;
 
 /// Steps in one transaction at most.
 const BATCH_STEPS_MAX: usize = 512;
+
+/// Steps that wait at most; further ones are refused at once.
+const WAITING_STEPS_MAX: usize = 20_000;
+
+/// How long a caller waits for its step; beyond it the outcome is unknown to it.
+const ANSWER_MAX: Duration = Duration::from_secs(2);
 
 /// What a step's reply stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +49,7 @@ pub enum StartError {
 
 /// Sends steps to the writing thread.
 pub struct Writer {
-    jobs: Sender<Message>,
+    jobs: SyncSender<Message>,
 }
 
 enum Message {
@@ -61,24 +72,35 @@ struct Executed {
 type Reply = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
 impl Writer {
+    /// `database`: its file, unless it is in memory.
     pub fn start(
         conn: Connection,
+        database: Option<PathBuf>,
         signals: Signals,
         ended: Arc<EndedTasks>,
+        notes: Arc<Notes>,
     ) -> Result<Self, StartError> {
-        let (jobs, inbox) = channel();
+        let (jobs, inbox) = sync_channel(WAITING_STEPS_MAX);
         let unfinished = counters::unfinished(&conn)?;
         let thread = Thread {
             conn,
             inbox,
             signals,
             ended,
+            notes,
+            checkpoints: Checkpoints::of(database),
             promise: Promise::Durable,
             unfinished,
         };
         std::thread::Builder::new()
             .name("store-writer".into())
-            .spawn(move || thread.run())?;
+            .spawn(move || {
+                // Without its writer the store could answer nothing ever again.
+                if catch_unwind(AssertUnwindSafe(|| thread.run())).is_err() {
+                    tracing::error!("the thread that writes has died: stopping at once");
+                    std::process::abort();
+                }
+            })?;
         Ok(Writer { jobs })
     }
 
@@ -99,15 +121,25 @@ impl Writer {
             },
         });
         self.jobs
-            .send(Message::Job(Job { promise, run }))
-            .map_err(|_| gone())?;
-        receiver.await.map_err(|_| gone())?
+            .try_send(Message::Job(Job { promise, run }))
+            .map_err(|refused| match refused {
+                TrySendError::Full(_) => StoreError::Unavailable("too many steps wait".into()),
+                TrySendError::Disconnected(_) => gone(),
+            })?;
+        // The step goes on: whoever repeats the request learns what became of it.
+        let late = |_| StoreError::Unavailable("the step takes too long".into());
+        timeout(ANSWER_MAX, receiver)
+            .await
+            .map_err(late)?
+            .map_err(|_| gone())?
     }
 
     /// Resolves when all steps sent before are done and the database is closed.
     pub async fn close(&self) {
         let (sender, receiver) = oneshot::channel();
-        if self.jobs.send(Message::Close(sender)).is_ok() {
+        let jobs = self.jobs.clone();
+        let sent = tokio::task::spawn_blocking(move || jobs.send(Message::Close(sender)));
+        if let Ok(Ok(())) = sent.await {
             let _ = receiver.await;
         }
     }
@@ -129,6 +161,8 @@ struct Thread {
     inbox: Receiver<Message>,
     signals: Signals,
     ended: Arc<EndedTasks>,
+    notes: Arc<Notes>,
+    checkpoints: Checkpoints,
     /// What commits of this connection promise now.
     promise: Promise,
     /// Tasks that have not ended, as committed.
@@ -177,13 +211,23 @@ impl Thread {
         let outcome = self.execute(jobs, &mut effects, &mut replies);
         if outcome.is_ok() {
             self.tell(effects);
-        } else if !self.conn.is_autocommit()
-            && let Err(error) = self.conn.execute_batch("ROLLBACK")
-        {
-            abort(&error);
+        } else {
+            self.notes.put_back(effects.written);
+            if !self.conn.is_autocommit()
+                && let Err(error) = self.conn.execute_batch("ROLLBACK")
+            {
+                abort(&error);
+            }
         }
         for reply in replies {
             reply(outcome.clone());
+        }
+        if let Err(error) = self.checkpoints.after_commit(&self.conn) {
+            match store_error(&error) {
+                StoreError::Full => tracing::warn!("no room to move the log into the database"),
+                StoreError::Unavailable(_) if is_busy(&error) => {}
+                StoreError::Unavailable(_) => abort(&error),
+            }
         }
     }
 
@@ -194,13 +238,12 @@ impl Thread {
         replies: &mut Vec<Reply>,
     ) -> Result<(), StoreError> {
         let durable = jobs.iter().any(|job| job.promise == Promise::Durable);
-        let mut failure = self
-            .begin(if durable {
-                Promise::Durable
-            } else {
-                Promise::Relaxed
-            })
-            .err();
+        self.begin(if durable {
+            Promise::Durable
+        } else {
+            Promise::Relaxed
+        })?;
+        let mut failure = None;
         for job in jobs {
             let mut step = Step {
                 sql: Sql::new(&self.conn),
@@ -255,6 +298,9 @@ impl Thread {
 
     fn tell(&mut self, effects: Effects) {
         self.unfinished = effects.unfinished;
+        for one in effects.suppressed {
+            self.notes.suppressed(one);
+        }
         for effect in effects.ended {
             match effect {
                 EndedEffect::Remember(task) => self.ended.remember(*task),
@@ -271,6 +317,13 @@ impl Thread {
             self.signals.task_changed(id);
         }
     }
+}
+
+fn is_busy(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
+    )
 }
 
 /// After a failed write or fsync nobody knows what the disk holds, and trying again can hide the loss: the

@@ -256,7 +256,7 @@ impl Store for FakeStore {
     async fn redrive(&self, _: &UserId, _: &TaskId) -> Result<Redriven, StoreError> {
         unavailable()
     }
-    async fn redrive_many(&self, _: &UserId, _: RedriveFilter) -> Result<u64, StoreError> {
+    async fn redrive_many(&self, _: &UserId, _: RedriveFilter) -> Result<RedrivenMany, StoreError> {
         unavailable()
     }
     async fn forget(&self, _: &UserId, _: &TaskId) -> Result<Forgotten, StoreError> {
@@ -278,7 +278,7 @@ impl Store for FakeStore {
     async fn file(&self, _: &UserId, _: &Sha256Digest) -> Result<Option<File>, StoreError> {
         unavailable()
     }
-    async fn keep_file(&self, _: &UserId, _: File) -> Result<File, StoreError> {
+    async fn keep_file(&self, _: &UserId, _: File) -> Result<Option<File>, StoreError> {
         unavailable()
     }
     async fn unowned(&self, _: Vec<BlobName>) -> Result<Vec<BlobName>, StoreError> {

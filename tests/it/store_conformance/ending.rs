@@ -156,8 +156,14 @@ async fn many_are_redriven_by_filter(subject: Subject) {
             tag,
             before: None,
             limit,
+            after: None,
         };
-        subject.store.redrive_many(&user(), filter).await.unwrap()
+        subject
+            .store
+            .redrive_many(&user(), filter)
+            .await
+            .unwrap()
+            .redriven
     };
     assert_eq!(many(Some("red"), 1).await, 1);
     assert_eq!(many(Some("red"), 100).await, 1);

@@ -49,6 +49,7 @@ async fn a_kept_file_is_its_users_alone(subject: Subject) {
         .store
         .keep_file(&user(), file.clone())
         .await
+        .unwrap()
         .unwrap();
     assert_eq!(kept.generation, file.generation);
     let found = subject
@@ -77,8 +78,22 @@ async fn the_older_copy_wins(subject: Subject) {
         .store
         .keep_file(&user(), newer.clone())
         .await
+        .unwrap()
         .unwrap();
     assert_eq!(kept.generation, older.generation);
+    let without_copy = reference(b"x");
+    let renewed = subject
+        .store
+        .keep_file(&user(), without_copy)
+        .await
+        .unwrap();
+    assert_eq!(renewed.unwrap().generation, older.generation);
+    let unknown = subject
+        .store
+        .keep_file(&user(), reference(b"y"))
+        .await
+        .unwrap();
+    assert_eq!(unknown, None);
     let names = vec![older.blob().unwrap(), newer.blob().unwrap()];
     let unowned = subject.store.unowned(names).await.unwrap();
     assert_eq!(unowned, [newer.blob().unwrap()]);

@@ -1,0 +1,187 @@
+//! New tasks.
+
+use rusqlite::params;
+
+use super::admit::{Place, answer};
+use super::file;
+use super::key::BoundKey;
+use super::record::{Record, Submitted, fingerprint_hash, id_hash};
+use super::step::{Sql, Step};
+use crate::domain::digest::Sha256Digest;
+use crate::domain::file::{BlobName, File};
+use crate::domain::task::{FencingToken, State, Task};
+use crate::domain::task_type::DedupMode;
+use crate::domain::timestamp::Timestamp;
+use crate::store::{Admission, AdmissionAnswer, Admitted};
+
+pub fn create(
+    step: &mut Step<'_>,
+    admission: &Admission,
+    place: Place,
+    queue_max: u64,
+) -> rusqlite::Result<Admitted> {
+    // The same step once more, after its outcome was unknown.
+    if let Some(record) = Record::by_id(&step.sql, &admission.user, &admission.task_id)? {
+        return Ok(Admitted::New(answer(record.task, None)));
+    }
+    if step.effects.unfinished >= i64::try_from(queue_max).unwrap_or(i64::MAX) {
+        return Ok(Admitted::QueueFull);
+    }
+    if let Some(sha256) = unknown_file(&step.sql, admission)? {
+        return Ok(Admitted::FileUnknown(sha256));
+    }
+    let (files, disowned) = take_files(step, admission)?;
+    let record = insert(step, admission, new_record(step, admission, place, files))?;
+    if let Some(key) = &admission.key {
+        BoundKey::bind(step, admission, key, &record)?;
+    }
+    for (name, value) in &record.task.tags {
+        let row = params![admission.user.as_str(), name, record.seq, value];
+        step.sql
+            .execute("INSERT INTO tag VALUES (?1, ?2, ?3, ?4)", row)?;
+    }
+    step.moved(
+        &admission.user,
+        &record.task.task_type,
+        None,
+        Some(record.task.state),
+    );
+    step.tally(&admission.user, |tally| tally.accepted += 1);
+    match record.due_at {
+        Some(at) => step.due(at),
+        None => step.effects.work = true,
+    }
+    Ok(Admitted::New(AdmissionAnswer {
+        disowned,
+        ..answer(record.task, None)
+    }))
+}
+
+/// A file that was neither uploaded before nor with this submission.
+pub fn unknown_file(
+    sql: &Sql<'_>,
+    admission: &Admission,
+) -> rusqlite::Result<Option<Sha256Digest>> {
+    for file in &admission.submission.files {
+        if file.generation.is_none() && file::find(sql, &admission.user, &file.sha256)?.is_none() {
+            return Ok(Some(file.sha256));
+        }
+    }
+    Ok(None)
+}
+
+/// Decides which stored copies the task uses; gives those that came with it and are not needed.
+fn take_files(
+    step: &Step<'_>,
+    admission: &Admission,
+) -> rusqlite::Result<(Vec<File>, Vec<BlobName>)> {
+    let retention = admission.submission.task_type.retention;
+    let mut files = Vec::new();
+    let mut disowned = Vec::new();
+    for file in &admission.submission.files {
+        let taken = file::adopt(step, &admission.user, file, step.now.plus(retention.file))?;
+        if taken.generation != file.generation {
+            disowned.extend(file.blob());
+        }
+        files.push(File {
+            generation: taken.generation,
+            size: taken.size,
+            ..file.clone()
+        });
+    }
+    file::reference(step, &admission.user, &files)?;
+    Ok((files, disowned))
+}
+
+fn new_record(step: &Step<'_>, admission: &Admission, place: Place, files: Vec<File>) -> Record {
+    let submission = &admission.submission;
+    let task_type = &submission.task_type;
+    let starts_at = submission.starts_at(step.now);
+    let waits = starts_at.filter(|&at| at > step.now);
+    let counts = submission.mode() != DedupMode::None;
+    let task = Task {
+        id: admission.task_id.clone(),
+        task_type: task_type.name.clone(),
+        state: if waits.is_some() {
+            State::Scheduled
+        } else {
+            State::Queued
+        },
+        user: admission.user.clone(),
+        fingerprint: counts.then_some(admission.fingerprint),
+        params: submission.params_text(),
+        files,
+        priority: submission.priority(),
+        tags: submission.tags.clone(),
+        attempt: 0,
+        max_attempts: task_type.retry.max_attempts,
+        progress: None,
+        created_at: step.now,
+        scheduled_at: starts_at,
+        started_at: None,
+        finished_at: None,
+        next_attempt_at: None,
+        dedup_expires_at: None,
+        outcome: None,
+        error: None,
+        duplicates: 0,
+    };
+    Record {
+        seq: 0,
+        task,
+        token: FencingToken(0),
+        held: false,
+        tombstone: false,
+        ready_at: waits.is_none().then_some(step.now),
+        due_at: waits,
+        result_until: None,
+        kept_until: None,
+        window: submission.window(),
+        budget: task_type.retry.max_attempts,
+        retention: task_type.retention,
+        key: admission.key.as_ref().map(|key| key.as_str().to_owned()),
+        claim: place.claim,
+        failures: place.failures,
+    }
+}
+
+fn insert(step: &Step<'_>, admission: &Admission, mut record: Record) -> rusqlite::Result<Record> {
+    let task = &record.task;
+    let submitted = Submitted {
+        params: task.params.clone(),
+        files: task.files.clone(),
+        tags: task.tags.clone(),
+        scheduled_at: task.scheduled_at.map(Timestamp::as_ms),
+        window_ms: u64::try_from(record.window.as_millis()).unwrap_or(u64::MAX),
+        budget: record.budget,
+        retention: record.retention,
+        key: record.key.clone(),
+    };
+    let submitted = serde_json::to_string(&submitted)
+        .map_err(|e| rusqlite::Error::ToSqlConversionFailure(e.into()))?;
+    step.sql.execute(
+        "INSERT INTO task (id, id_hash, user, type, state, fingerprint, fingerprint_hash, claim, resubmissions, \
+         first_failed_at, priority, max_attempts, created_at, ready_at, due_at, submission) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
+        params![
+            task.id.as_str(),
+            id_hash(&task.id),
+            admission.user.as_str(),
+            task.task_type,
+            task.state as i64,
+            task.fingerprint.map(|fingerprint| *fingerprint.digest().as_bytes()),
+            task.fingerprint.as_ref().map(fingerprint_hash),
+            record.claim,
+            record.failures.resubmissions,
+            record.failures.first_failed_at.map(Timestamp::as_ms),
+            task.priority.value(),
+            task.max_attempts,
+            task.created_at.as_ms(),
+            record.ready_at.map(Timestamp::as_ms),
+            record.due_at.map(Timestamp::as_ms),
+            submitted
+        ],
+    )?;
+    record.seq = step.sql.last_insert_rowid();
+    Ok(record)
+}
