@@ -55,9 +55,9 @@ use self::step::{Step, Steps, unavailable};
 use self::suppressed::Notes;
 use super::signals::Signals;
 use super::{
-    Admission, Admitted, ApiKey, Cancelled, Checked, Durability, Extension, Fenced, Forgotten,
-    Found, Held, Lease, LeaseRequest, LedgerEntry, ListFilter, Page, RedriveFilter, Redriven,
-    Rescued, Store, StoreError, TaskResult,
+    Admission, Admitted, ApiKey, Cancelled, Checked, Cursor, Durability, Extension, Fenced,
+    Forgotten, Found, Held, Lease, LeaseRequest, LedgerEntry, ListFilter, Page, RedriveFilter,
+    Redriven, RedrivenMany, Rescued, Store, StoreError, TaskResult,
 };
 use crate::domain::digest::Sha256Digest;
 use crate::domain::file::{BlobName, File};
@@ -398,18 +398,33 @@ impl Store for RedisStore {
     }
 
     /// Each task in a step of its own.
-    async fn redrive_many(&self, user: &UserId, filter: RedriveFilter) -> Result<u64, StoreError> {
+    async fn redrive_many(
+        &self,
+        user: &UserId,
+        filter: RedriveFilter,
+    ) -> Result<RedrivenMany, StoreError> {
         let parts = &*self.0;
-        let mut redriven = 0;
-        for id in list::dead_letters(&parts.steps, &parts.keys, user, &filter).await? {
-            if redriven as usize >= filter.limit {
-                break;
+        let root = parts.root(user);
+        let letters = list::dead_letters(&parts.steps, &parts.keys, user, filter.after).await?;
+        let is_last = letters.len() < list::DEAD_LETTERS_MAX;
+        let mut many = RedrivenMany {
+            redriven: 0,
+            next: None,
+        };
+        for (id, seq) in letters {
+            let found = lifecycle::get(&parts.steps, root, user, &id).await?;
+            if matches!(&found, Found::Here(task) if list::is_asked_for(task, &filter))
+                && let Redriven::Done(_) = self.redrive(user, &id).await?
+            {
+                many.redriven += 1;
             }
-            if let Redriven::Done(_) = self.redrive(user, &id).await? {
-                redriven += 1;
+            many.next = Some(Cursor(seq));
+            if many.redriven as usize >= filter.limit {
+                return Ok(many);
             }
         }
-        Ok(redriven)
+        many.next = many.next.filter(|_| !is_last);
+        Ok(many)
     }
 
     async fn forget(&self, user: &UserId, id: &TaskId) -> Result<Forgotten, StoreError> {
@@ -475,7 +490,7 @@ impl Store for RedisStore {
         files::find(&self.0.steps, &self.0.keys, user, sha256).await
     }
 
-    async fn keep_file(&self, user: &UserId, file: File) -> Result<File, StoreError> {
+    async fn keep_file(&self, user: &UserId, file: File) -> Result<Option<File>, StoreError> {
         files::keep(&self.0.steps, &self.0.keys, user, file).await
     }
 

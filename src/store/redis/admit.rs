@@ -11,7 +11,7 @@ use super::suppressed::{Notes, Suppressed};
 use crate::domain::digest::Sha256Digest;
 use crate::domain::file::{BlobName, File, Generation};
 use crate::domain::fingerprint::{Fingerprint, FingerprintRule};
-use crate::domain::submission::Start;
+use crate::domain::submission::{Start, Submission};
 use crate::domain::task::{State, Task};
 use crate::domain::task_type::DedupMode;
 use crate::domain::timestamp::Timestamp;
@@ -67,7 +67,6 @@ impl<'a> Question<'a> {
             submission,
             rule,
             fingerprint,
-            fields,
             ..
         } = self.admission;
         let task_type = &submission.task_type;
@@ -81,6 +80,8 @@ impl<'a> Question<'a> {
             Start::At(at) => ("at", at.as_ms()),
             Start::After(delay) => ("after", span_ms(delay)),
         };
+        let fields = key.as_ref().map(|_| to_json(&self.admission.fields()));
+        let fields = fields.transpose()?.unwrap_or_default();
         let priority = submission.priority.map(|p| p.value().to_string());
         let mut step = Step::new(script, &[self.root, &task_record, &key_record])
             .arg(task_id.as_str())
@@ -89,9 +90,8 @@ impl<'a> Question<'a> {
             .arg(mode_word(submission.mode()))
             .arg(fingerprint.digest().to_string())
             .arg(to_json(rule)?)
-            .arg(to_json(fields)?)
+            .arg(fields)
             .arg(key.as_ref().map_or("", |key| key.as_str()))
-            .arg(span_ms(submission.window()))
             .arg(task_type.dedup.max_resubmissions)
             .arg(priority.unwrap_or_default())
             .arg(submission.priority().value())
@@ -167,35 +167,8 @@ pub async fn admit(
             let task = Record::read(reply.part()?)?.task;
             Admitted::New(answer(task, None, Vec::new(), Vec::new()))
         }
-        "by-key" => {
-            let now = Timestamp::from_ms(reply.number()?);
-            let task = Record::read(reply.part()?)?.task;
-            let until = reply.optional()?.map(Timestamp::from_ms);
-            duplicate(
-                admission,
-                task,
-                until,
-                MatchedBy::IdempotencyKey,
-                Vec::new(),
-                notes,
-                now,
-            )
-        }
-        "by-content" => {
-            let now = Timestamp::from_ms(reply.number()?);
-            let task = Record::read(reply.part()?)?.task;
-            let until = reply.optional()?.map(Timestamp::from_ms);
-            let ignored = ignored(admission, &task, &reply.word()?);
-            duplicate(
-                admission,
-                task,
-                until,
-                MatchedBy::Fingerprint,
-                ignored,
-                notes,
-                now,
-            )
-        }
+        "by-key" => duplicate(admission, reply, MatchedBy::IdempotencyKey, notes)?,
+        "by-content" => duplicate(admission, reply, MatchedBy::Fingerprint, notes)?,
         "rejected" => Admitted::Rejected(Box::new(Record::read(reply.part()?)?.task)),
         "key-reused" => Admitted::KeyReused {
             differs: question.differing(&reply.word()?, &reply.word()?)?,
@@ -281,19 +254,22 @@ fn created(admission: &Admission, now: Timestamp, copies: &str) -> AdmissionAnsw
 /// Notes the duplicate for the ledger, and gives the task as the duplicate sees it.
 fn duplicate(
     admission: &Admission,
-    mut task: Task,
-    key_expires_at: Option<Timestamp>,
+    mut reply: Reply,
     matched_by: MatchedBy,
-    ignored: Vec<&'static str>,
     notes: &Notes,
-    now: Timestamp,
-) -> Admitted {
+) -> Result<Admitted, StoreError> {
+    let now = Timestamp::from_ms(reply.number()?);
+    let Record {
+        mut task, window, ..
+    } = Record::read(reply.part()?)?;
+    let key_expires_at = reply.optional()?.map(Timestamp::from_ms);
+    let ignored = ignored(&admission.submission, &task, window);
     task.duplicates += notes.suppressed(note(admission, &task, matched_by, now));
     let uploads = admission.submission.files.iter().filter_map(File::blob);
-    Admitted::Duplicate {
+    Ok(Admitted::Duplicate {
         answer: answer(task, key_expires_at, ignored, uploads.collect()),
         matched_by,
-    }
+    })
 }
 
 /// The ledger's entry for one duplicate.
@@ -323,13 +299,23 @@ fn note(admission: &Admission, task: &Task, matched_by: MatchedBy, now: Timestam
     }
 }
 
-fn ignored(admission: &Admission, task: &Task, priority: &str) -> Vec<&'static str> {
+/// The members of a duplicate that an existing task does not take over.
+fn ignored(submission: &Submission, task: &Task, window: Duration) -> Vec<&'static str> {
     let mut ignored = Vec::new();
-    if priority == "ignored-priority" {
+    if matches!(submission.start, Start::After(delay) if !delay.is_zero() && task.state != State::Scheduled)
+    {
+        ignored.push("/delay_seconds");
+    }
+    if submission.dedup.window.is_some_and(|asked| asked != window) {
+        ignored.push("/dedup/window_seconds");
+    }
+    if submission
+        .priority
+        .is_some_and(|priority| priority != task.priority)
+    {
         ignored.push("/priority");
     }
-    let tags = &admission.submission.tags;
-    if !tags.is_empty() && *tags != task.tags {
+    if !submission.tags.is_empty() && submission.tags != task.tags {
         ignored.push("/tags");
     }
     ignored

@@ -7,7 +7,6 @@ use redis::from_redis_value;
 
 use super::admit::span_ms;
 use super::keys::{self, Keys};
-use super::leases::expect;
 use super::reply::senseless;
 use super::scripts::KEEP_FILE;
 use super::step::{Step, Steps};
@@ -43,13 +42,13 @@ pub async fn find(
     }))
 }
 
-/// Gives what is now on record.
+/// Gives what is now on record; nothing, for a file without a copy of which there is none.
 pub async fn keep(
     steps: &Steps,
     keys: &Keys,
     user: &UserId,
     file: File,
-) -> Result<File, StoreError> {
+) -> Result<Option<File>, StoreError> {
     let generation = file.generation.as_ref().map_or("", Generation::as_str);
     let step = Step::new(&KEEP_FILE, &[keys.root(keys.of_user(user))])
         .arg(user.as_str())
@@ -59,9 +58,11 @@ pub async fn keep(
         .arg(file.name.as_deref().unwrap_or_default())
         .arg(file.media_type.as_deref().unwrap_or_default())
         .arg(span_ms(RETENTION));
-    expect(&mut steps.take(step).await?, "kept")?;
-    let known = find(steps, keys, user, &file.sha256).await?;
-    Ok(known.unwrap_or(file))
+    match steps.take(step).await?.word()?.as_str() {
+        "kept" => find(steps, keys, user, &file.sha256).await,
+        "unknown" => Ok(None),
+        _ => Err(senseless()),
+    }
 }
 
 /// A copy's name does not say whose it is: every partition is asked.

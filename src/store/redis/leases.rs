@@ -100,9 +100,8 @@ pub async fn fail(
     fenced(&mut steps.take(step).await?, task)
 }
 
-/// A second time it would find the lease gone: so it is tried once.
 pub async fn release(steps: &Steps, root: &str, held: &Held) -> Result<Fenced<()>, StoreError> {
-    let step = by_holder(&RELEASE, root, held).never_repeated();
+    let step = by_holder(&RELEASE, root, held);
     fenced(&mut steps.take(step).await?, |_| Ok(()))
 }
 

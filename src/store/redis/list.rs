@@ -3,7 +3,7 @@
 use super::keys::{self, Keys};
 use super::leases::expect;
 use super::record::Record;
-use super::reply::Reply;
+use super::reply::{Reply, senseless};
 use super::scripts::LIST;
 use super::step::{Step, Steps};
 use crate::domain::principal::UserId;
@@ -56,40 +56,44 @@ pub async fn list(
     })
 }
 
-/// The failed tasks of a user that match, oldest first, as far as one bulk redrive looks.
+/// Failed tasks of a user after this number, oldest first, each with its number.
 pub async fn dead_letters(
     steps: &Steps,
     keys: &Keys,
     user: &UserId,
-    filter: &RedriveFilter,
-) -> Result<Vec<TaskId>, StoreError> {
-    let all = ListFilter {
-        state: Some(State::Failed),
-        task_type: filter.task_type.clone(),
-        tag: filter.tag.clone(),
-        limit: RECORDS_MAX,
-        ..ListFilter::default()
-    };
-    let mut matching = Vec::new();
-    let mut page = ListFilter::clone(&all);
-    loop {
-        let Page { tasks, next } = list(steps, keys, user, &page).await?;
-        let early = |task: &Task| {
-            filter
-                .before
-                .is_none_or(|before| task.finished_at.is_some_and(|end| end < before))
-        };
-        matching.extend(tasks.into_iter().filter(early).map(|task| task.id));
-        page.cursor = next;
-        if next.is_none() || matching.len() >= REDRIVE_LOOKED_AT_MAX {
-            matching.reverse();
-            return Ok(matching);
-        }
+    after: Option<Cursor>,
+) -> Result<Vec<(TaskId, u64)>, StoreError> {
+    let root = keys.root(keys.of_user(user));
+    let after = after.map_or("-inf".to_owned(), |cursor| format!("({}", cursor.0));
+    let step = Step::command("ZRANGE")
+        .arg(format!("{root}list:{}:{user}", State::Failed.name()))
+        .arg(&[after.as_str(), "+inf", "BYSCORE", "LIMIT", "0"])
+        .arg(DEAD_LETTERS_MAX)
+        .arg("WITHSCORES");
+    let mut reply = steps.take(step).await?;
+    let mut letters = Vec::new();
+    while !reply.is_over() {
+        let id = TaskId::parse(&reply.word()?).ok_or_else(senseless)?;
+        letters.push((id, reply.number()?));
     }
+    Ok(letters)
 }
 
-/// Tasks that one bulk redrive looks at, at most.
-const REDRIVE_LOOKED_AT_MAX: usize = 10_000;
+/// Failed tasks that one step of a bulk redrive looks at, at most.
+pub const DEAD_LETTERS_MAX: usize = 200;
+
+/// Whether a bulk redrive asks for this task.
+pub fn is_asked_for(task: &Task, filter: &RedriveFilter) -> bool {
+    let wanted = ListFilter {
+        task_type: filter.task_type.clone(),
+        tag: filter.tag.clone(),
+        ..ListFilter::default()
+    };
+    let before = filter
+        .before
+        .is_none_or(|before| task.finished_at.is_some_and(|end| end < before));
+    before && matches(task, &wanted)
+}
 
 struct Part {
     tasks: Vec<Task>,
@@ -161,8 +165,12 @@ async fn one(
     else {
         return Ok(Vec::new());
     };
-    let matches = filter.cursor.is_none()
-        && tagged(&task, filter)
+    let is_wanted = filter.cursor.is_none() && matches(&task, filter);
+    Ok(is_wanted.then_some(task).into_iter().collect())
+}
+
+fn matches(task: &Task, filter: &ListFilter) -> bool {
+    tagged(task, filter)
         && filter.state.is_none_or(|state| task.state == state)
         && filter
             .task_type
@@ -170,8 +178,7 @@ async fn one(
             .is_none_or(|task_type| task.task_type == *task_type)
         && filter
             .fingerprint
-            .is_none_or(|fingerprint| task.fingerprint == Some(fingerprint));
-    Ok(matches.then_some(task).into_iter().collect())
+            .is_none_or(|fingerprint| task.fingerprint == Some(fingerprint))
 }
 
 fn tagged(task: &Task, filter: &ListFilter) -> bool {

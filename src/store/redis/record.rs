@@ -23,6 +23,8 @@ use crate::store::StoreError;
 pub struct Record {
     pub task: Task,
     pub token: FencingToken,
+    /// How long it answers for its content.
+    pub window: Duration,
     /// The key that the task was first submitted with.
     pub key: Option<String>,
 }
@@ -84,7 +86,7 @@ impl Record {
             attempt: fields.number("attempt")?.unwrap_or(0),
             max_attempts: match fields.number("max_attempts")? {
                 Some(raised) => raised,
-                None => budget(&keep)?,
+                None => kept(&keep, 1)?,
             },
             progress: progress.as_deref().map(from_json).transpose()?,
             created_at: fields.time("created_at")?.ok_or_else(senseless)?,
@@ -98,6 +100,7 @@ impl Record {
             duplicates: fields.number("duplicates")?.unwrap_or(0),
         };
         Ok(Record {
+            window: Duration::from_millis(kept(&keep, 0)?),
             task,
             token: FencingToken(fields.number("token")?.unwrap_or(0)),
             key: body.key,
@@ -137,9 +140,10 @@ pub fn keep(submission: &Submission) -> String {
 /// Lua counts exactly up to 2^53.
 pub const SPAN_MS_MAX: u64 = 1 << 52;
 
-fn budget(keep: &str) -> Result<u32, StoreError> {
-    let budget = keep.split(' ').nth(1).and_then(|word| word.parse().ok());
-    budget.ok_or_else(senseless)
+fn kept<T: FromStr>(keep: &str, place: usize) -> Result<T, StoreError> {
+    let word = keep.split(' ').nth(place);
+    word.and_then(|word| word.parse().ok())
+        .ok_or_else(senseless)
 }
 
 /// `sha256:generation:size …`, in the order of the files.

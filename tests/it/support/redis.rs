@@ -24,6 +24,13 @@ pub fn shared() -> &'static RedisServer {
     SERVER.get_or_init(|| RedisServer::start(&[]))
 }
 
+/// As [`shared`], with every write fsynced before its answer.
+pub fn durable() -> &'static RedisServer {
+    static SERVER: OnceLock<RedisServer> = OnceLock::new();
+    let settings = ["--appendonly", "yes", "--appendfsync", "always"];
+    SERVER.get_or_init(|| RedisServer::start(&settings))
+}
+
 /// A prefix that no other test has.
 pub fn prefix() -> String {
     format!("test-{}", uuid::Uuid::new_v4().simple())

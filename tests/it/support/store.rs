@@ -67,8 +67,16 @@ pub async fn redis_with(queue_tasks_max: u64) -> Subject {
     }
 }
 
+/// Redis, under a prefix that several share.
+pub async fn redis_under(prefix: &str) -> Subject {
+    Subject {
+        store: replica(prefix, 1_000_000).await,
+        folder: None,
+    }
+}
+
 /// One more store over what is under this prefix, as another replica opens it.
-pub async fn replica(prefix: &str, queue_tasks_max: u64) -> Arc<dyn Store> {
+async fn replica(prefix: &str, queue_tasks_max: u64) -> Arc<dyn Store> {
     let options = Options {
         address: Address::parse(&super::redis::shared().url()).unwrap(),
         prefix: prefix.to_owned(),

@@ -7,20 +7,20 @@
 -- ARGV[3]  type                                      ARGV[4]  mode: return, reject or none
 -- ARGV[5]  fingerprint, hex                          ARGV[6]  its rule, JSON
 -- ARGV[7]  hashes of fields, JSON                    ARGV[8]  key, or nothing
--- ARGV[9]  window, ms                                ARGV[10] resubmissions at most
--- ARGV[11] priority asked for, or nothing            ARGV[12] priority otherwise
--- ARGV[13] start: now, at or after                   ARGV[14] its time or span, ms
--- ARGV[15] unfinished tasks at most, here            ARGV[16] what is kept how long (record.lua)
--- ARGV[17] submission, JSON                          ARGV[18] another rule, or nothing
--- ARGV[19] the fingerprint under it                  ARGV[20] names of tags, JSON, or nothing
--- ARGV[21…] for each file: sha256, generation or nothing, size in bytes, name, media type
+-- ARGV[9]  resubmissions at most                     ARGV[10] priority asked for, or nothing
+-- ARGV[11] priority otherwise                        ARGV[12] start: now, at or after
+-- ARGV[13] its time or span, ms                      ARGV[14] unfinished tasks at most, here
+-- ARGV[15] what is kept how long (record.lua)        ARGV[16] submission, JSON
+-- ARGV[17] another rule, or nothing                  ARGV[18] the fingerprint under it
+-- ARGV[19] names of tags, JSON, or nothing
+-- ARGV[20…] for each file: sha256, generation or nothing, size in bytes, name, media type
 -- Replies: new, now, files · again, record · by-key, now, record, until or nothing
---   · by-content, now, record, until or nothing, ignored-priority or nothing · rejected, record
+--   · by-content, now, record, until or nothing · rejected, record
 --   · key-reused, rule, fields · key-forgotten · other-rule, rule · file-unknown, sha256 · queue-full
 local id, type, fields = ARGV[1], ARGV[3], ARGV[7]
-local priority_asked, priority = ARGV[11], ARGV[12]
-local start, start_ms, open_max = ARGV[13], tonumber(ARGV[14]), tonumber(ARGV[15])
-local keep, body, tags = ARGV[16], ARGV[17], ARGV[20]
+local priority_asked, priority = ARGV[10], ARGV[11]
+local start, start_ms, open_max = ARGV[12], tonumber(ARGV[13]), tonumber(ARGV[14])
+local keep, body, tags = ARGV[15], ARGV[16], ARGV[19]
 local starts_at = start == 'at' and start_ms or start == 'after' and after(start_ms) or nil
 
 local function bind(task, bound_at)
@@ -39,23 +39,17 @@ end
 
 -- The earliest start and the highest priority win.
 local function apply(task)
-  local ignored = ''
   local waits = task.state == 'scheduled' or task.state == 'queued' or task.state == 'retrying'
-  if priority_asked ~= '' and priority_asked ~= task.priority then
-    if waits and tonumber(priority_asked) < tonumber(task.priority) then
-      task.priority = priority_asked
-      redis.call('HSET', task_key(task.id), 'priority', priority_asked)
-      if task.state == 'queued' then
-        enqueue(task.id, task, task.ready_at)
-      end
-    else
-      ignored = 'ignored-priority'
+  if priority_asked ~= '' and waits and tonumber(priority_asked) < tonumber(task.priority) then
+    task.priority = priority_asked
+    redis.call('HSET', task_key(task.id), 'priority', priority_asked)
+    if task.state == 'queued' then
+      enqueue(task.id, task, task.ready_at)
     end
   end
   if task.state == 'scheduled' and (starts_at or now) < tonumber(task.due_at) then
     start_sooner(task)
   end
-  return ignored
 end
 
 -- Binds one more key to a task; gives until when it is kept.
@@ -71,6 +65,7 @@ local function bind_also(task)
     redis.call('HSET', task_key(task.id), 'result_until', ends,
       'kept_until', math.max(ends, tonumber(task.kept_until)))
   end
+  keep_files_until(task, ends)
   return string.format('%.0f', ends)
 end
 
@@ -156,13 +151,15 @@ local word, found, detail = judge()
 if (word == 'by-key' or word == 'by-content') and found.id == id then
   return { 'again', shown(id) }
 elseif word == 'by-key' then
+  apply(found)
   return { 'by-key', tostring(now), shown(found.id), detail and string.format('%.0f', detail) or '' }
 elseif word == 'by-content' and mode == 'reject' then
   return { 'rejected', shown(found.id) }
 elseif word == 'by-content' then
-  local ignored = apply(found)
-  local ends = key ~= '' and bind_also(found) or ''
-  return { 'by-content', tostring(now), shown(found.id), ends, ignored }
+  apply(found)
+  -- While a cancelled attempt has not confirmed yet that it stopped, the key stays free for the work anew.
+  local ends = key ~= '' and found.state ~= 'cancelled' and bind_also(found) or ''
+  return { 'by-content', tostring(now), shown(found.id), ends }
 elseif word == 'key-reused' then
   tally(user, 'key_reused', 1)
   return { word, found, detail }

@@ -7,7 +7,8 @@
 local error, retry_in = ARGV[4], ARGV[5]
 if not holds then
   -- The step once more, after its outcome was unknown.
-  if task and task.token == token and task.error == error then
+  if task and not task.held and task.token == token and task.state ~= 'tombstone'
+    and (task.error == error or task.state == 'cancelled') then
     return { 'recorded', shown(id) }
   end
   return lost()

@@ -23,18 +23,22 @@ table.sort(found, function(a, b)
   return a.seq > b.seq
 end)
 
-local records, last = {}, nil
+-- Bytes of submissions and results that one answer holds, about.
+local BYTES_MAX = 4194304
+local records, last, bytes = {}, nil, 0
 for i = 1, math.min(#found, looked_max) do
   local id = found[i].id
   local known = redis.call('HMGET', task_key(id), 'user', 'type', 'fingerprint', 'state')
   local matches = known[1] == user and (type == '' or known[2] == type)
     and (fingerprint == '' or known[3] == fingerprint) and (state == '' or known[4] == state)
-  if matches and #records == max then
+  if matches and (#records == max or bytes > BYTES_MAX) then
     return { 'listed', 'more', tostring(last), unpack(records) }
   end
   last = found[i].seq
   if matches then
-    records[#records + 1] = shown(id)
+    local record = shown(id)
+    bytes = bytes + #(record[3] or '') + #(record[4] or '')
+    records[#records + 1] = record
   end
 end
 local more = #found >= looked_max and 'more' or 'done'

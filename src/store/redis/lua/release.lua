@@ -4,6 +4,10 @@
 -- ARGV[1] task  ARGV[2] user  ARGV[3] fencing token
 -- Replies: recorded · lost
 if not holds then
+  -- The step once more: nobody has taken the task since.
+  if task and not task.held and task.token == token and not is_ended(task) then
+    return { 'recorded' }
+  end
   return lost()
 end
 if task.state == 'cancelled' then

@@ -83,7 +83,7 @@ for _, id in ipairs(ending) do
   if not task then
     redis.call('ZREM', root .. 'expiry', id)
   elseif task.held then
-    expired = expired + 1
+    leases_expired = leases_expired + 1
     tally(task.user, 'leases_lost', 1)
     confirm_stopped(id)
   else

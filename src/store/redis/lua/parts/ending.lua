@@ -51,7 +51,7 @@ end
 local function give_up(id, task, state, error, held)
   local keep = kept(task)
   local span = state == 'failed' and keep.failed or keep.task
-  redis.call('HSET', task_key(id), 'state', state, 'finished_at', now, 'kept_until', after(math.max(span, keep.key)))
+  redis.call('HSET', task_key(id), 'state', state, 'finished_at', now, 'kept_until', after(math.max(span, keep.key, keep.window)))
   if error then
     redis.call('HSET', task_key(id), 'error', error)
   end

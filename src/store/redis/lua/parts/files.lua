@@ -32,12 +32,23 @@ local function refer(user, sha256)
   redis.call('HDEL', file_key(user, sha256), 'expires_at')
   redis.call('ZREM', KEYS[1] .. 'file-expiry', sha256 .. ':' .. user)
 end
--- A task needs its files no more: 'sha256:generation:size …'.
+-- A key names the task until then, and with it the files: 'sha256:generation:size …'.
+local function keep_files_until(task, at)
+  for sha256 in string.gmatch(task.files or '', '(%x+):%x+:%d+') do
+    local expires_at = redis.call('HGET', file_key(task.user, sha256), 'expires_at')
+    if expires_at and tonumber(expires_at) < at then
+      file_expires(task.user, sha256, at)
+    end
+  end
+end
+-- A task needs its files no more. They are kept as long as a key may name it, or its content: a repeat must
+-- find what it names.
 local function release_files(task)
+  local keep = kept(task)
   for sha256 in string.gmatch(task.files or '', '(%x+):%x+:%d+') do
     if redis.call('EXISTS', file_key(task.user, sha256)) == 1 then
       if redis.call('HINCRBY', file_key(task.user, sha256), 'refs', -1) <= 0 then
-        file_expires(task.user, sha256, after(kept(task).file))
+        file_expires(task.user, sha256, after(math.max(keep.file, keep.key, keep.window)))
       end
     end
   end

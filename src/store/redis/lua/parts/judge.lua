@@ -1,8 +1,8 @@
 -- What the records say about a submission. ARGV as in admit.lua.
 local user, mode, fingerprint = ARGV[2], ARGV[4], ARGV[5]
 local rule, key = ARGV[6], ARGV[8]
-local window, max_resubmissions = tonumber(ARGV[9]), tonumber(ARGV[10])
-local other_rule, other_fingerprint = ARGV[18], ARGV[19]
+local max_resubmissions = tonumber(ARGV[9])
+local other_rule, other_fingerprint = ARGV[17], ARGV[18]
 -- Gives a word and what belongs to it:
 --   new          resubmissions so far, nil when none are on record, and the time of the first failure
 --   by-key       the task, until when the key is kept
@@ -39,16 +39,21 @@ local function judge()
   if not task then
     return 'new', first_failed_at and 0
   end
+  local window = kept(task).window
   local word = standing(task, resubmissions, first_failed_at, window, max_resubmissions)
   if word == 'answers' then
     return 'by-content', task
   elseif word == 'resubmission' then
     return 'new', resubmissions + 1, first_failed_at
   end
+  -- Earlier failures count on within the window of the task that failed.
+  if first_failed_at and now < first_failed_at + window then
+    return 'new', resubmissions, first_failed_at
+  end
   return 'new', 0, nil
 end
 -- The first file that was neither uploaded before nor with this submission, or nil.
-local FILES_FROM = 21
+local FILES_FROM = 20
 local function unknown_file()
   for i = FILES_FROM, #ARGV, 5 do
     if ARGV[i + 1] == '' and redis.call('EXISTS', KEYS[1] .. 'file:' .. ARGV[i] .. ':' .. user) == 0 then
