@@ -78,7 +78,10 @@ async fn a_redis_that_may_drop_records_is_refused() {
     let store = RedisStore::open(options(&server)).await.unwrap();
     store.ping().await.unwrap();
     command(&server, "CONFIG SET maxmemory-policy allkeys-lru");
-    until("the change to be noticed", async || store.ping().await.err()).await;
+    until("the change to be noticed", async || {
+        store.ping().await.err()
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -128,7 +131,9 @@ fn options(server: &RedisServer) -> Options {
 /// All that the server has carried out, those of scripts included.
 fn commands(server: &RedisServer) -> u64 {
     let info = command(server, "INFO stats");
-    let line = info.lines().find_map(|line| line.strip_prefix("total_commands_processed:"));
+    let line = info
+        .lines()
+        .find_map(|line| line.strip_prefix("total_commands_processed:"));
     line.unwrap().trim().parse().unwrap()
 }
 

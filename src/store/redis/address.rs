@@ -93,7 +93,7 @@ impl Address {
             Kind::Server => {
                 let (host, port) = &self.hosts[0];
                 let client = Client::open(self.node(host, *port)?)?;
-                Ok(Arc::new(Single::new(Source::Server(client))))
+                Ok(Arc::new(Single::new(Source::Server(Box::new(client)))))
             }
             Kind::Sentinel(name) => {
                 let sentinels = Arc::new(Mutex::new(self.sentinels(name)?));

@@ -28,7 +28,7 @@ pub trait Commands: Send + Sync + 'static {
 
 /// Where the server that takes writes is.
 pub enum Source {
-    Server(Client),
+    Server(Box<Client>),
     Sentinel(Arc<Mutex<SentinelClient>>),
 }
 
@@ -56,7 +56,7 @@ impl Single {
 
     async fn client(&self) -> RedisResult<Client> {
         match &self.source {
-            Source::Server(client) => Ok(client.clone()),
+            Source::Server(client) => Ok(Client::clone(client)),
             Source::Sentinel(sentinels) => sentinels.lock().await.async_get_client().await,
         }
     }
@@ -152,7 +152,11 @@ impl Commands for Cluster {
     }
 
     async fn subscribe(&self, channel: &str) -> RedisResult<PubSub> {
-        let mut failure = ErrorKind::ClusterConnectionNotFound.into_error();
+        let nobody = (
+            ErrorKind::ClusterConnectionNotFound,
+            "no node of the cluster answers",
+        );
+        let mut failure = nobody.into();
         for node in &self.nodes {
             match subscribe(node, channel).await {
                 Ok(subscribed) => return Ok(subscribed),
@@ -160,16 +164,6 @@ impl Commands for Cluster {
             }
         }
         Err(failure)
-    }
-}
-
-trait IntoError {
-    fn into_error(self) -> redis::RedisError;
-}
-
-impl IntoError for ErrorKind {
-    fn into_error(self) -> redis::RedisError {
-        (self, "no node of the cluster answers").into()
     }
 }
 
