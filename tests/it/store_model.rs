@@ -186,7 +186,9 @@ impl Game {
             }
             (other, blocking) => panic!("{other:?} while {blocking:?} blocks"),
         };
-        if let Some(key) = key {
+        // A key does not follow an attempt that is to stop: it stays free for the work anew.
+        let stops = model.tasks[task].state == ModelState::Cancelled;
+        if let Some(key) = key.filter(|_| !stops) {
             model.keys.insert(key, (task, content));
         }
     }
