@@ -50,7 +50,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let mut signals = Signals::listen().context("cannot listen for signals")?;
     let folders = Folders::open(&settings.storage)?;
     let blobs = wiring::open_blobs(folders.blobs(), &settings)?;
-    let store = wiring::open_store(folders.data(), &settings)?;
+    let store = wiring::open_store(folders.data(), &settings).await?;
     if store.durability() < settings.durability_min {
         bail!(
             "the store offers durability {}, and JUSTONCE_DURABILITY asks for {}",

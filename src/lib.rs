@@ -19,7 +19,7 @@
 //!                  domain                         pure values and rules: no runtime, no HTTP, no clock
 //!
 //!  ADAPTERS, named only by app:
-//!    store/embedded (SQLite)    blobs/local (files)
+//!    store/embedded (SQLite) · store/redis    blobs/local (files)
 //!    runners: echo · sandboxed → sandbox → parsers (in a child process) · command
 //! ```
 //!

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Installs what the tests need: a C compiler for SQLite, and another implementation of RFC 8785 to compare with.
+# Installs what the tests need: a C compiler for SQLite, a Redis server, and another implementation of RFC 8785 to compare with.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 missing=()
 command -v cc >/dev/null || missing+=(gcc libc6-dev)
+command -v redis-server >/dev/null || missing+=(redis-server)
 python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3 python3-venv)
 if [ "${#missing[@]}" -gt 0 ]; then
     if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use tempfile::TempDir;
 
-use crate::config::storage::Storage;
+use crate::config::storage::{Storage, StoreChoice};
 
 /// Owned until this is dropped: each is locked against other processes.
 #[derive(Debug)]
@@ -31,6 +31,11 @@ impl Folders {
             locks.push(own(data)?);
         }
         let blobs = match &storage.blobs {
+            // Replicas of one Redis share the bytes of files.
+            Some(folder) if matches!(storage.store, StoreChoice::Redis(_)) => {
+                locks.push(share(folder)?);
+                Blobs::Kept(folder.clone())
+            }
             // Two processes would sweep away each other's files.
             Some(folder) => {
                 locks.push(own(folder)?);
@@ -61,6 +66,15 @@ impl Folders {
 
 /// Makes the folder, for this user only, and locks it. The system releases the lock with the process.
 fn own(folder: &Path) -> anyhow::Result<File> {
+    locked(folder, File::try_lock)
+}
+
+/// As [`own`], beside others that do the same.
+fn share(folder: &Path) -> anyhow::Result<File> {
+    locked(folder, File::try_lock_shared)
+}
+
+fn locked(folder: &Path, lock_it: fn(&File) -> Result<(), TryLockError>) -> anyhow::Result<File> {
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -73,7 +87,7 @@ fn own(folder: &Path) -> anyhow::Result<File> {
         .write(true)
         .open(&path)
         .with_context(|| format!("cannot write to {}", path.display()))?;
-    match lock.try_lock() {
+    match lock_it(&lock) {
         Ok(()) => Ok(lock),
         Err(TryLockError::WouldBlock) => bail!(
             "another process works on {}; the command line talks to it over HTTP",
@@ -88,7 +102,6 @@ fn own(folder: &Path) -> anyhow::Result<File> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::storage::StoreChoice;
 
     #[test]
     fn a_second_process_on_one_folder_is_refused() {

@@ -4,18 +4,20 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::blobs::Blobs;
 use crate::blobs::local::LocalBlobs;
 use crate::config::Settings;
+use crate::config::storage::{RedisChoice, StoreChoice};
 use crate::http;
 use crate::http::api::Api;
 use crate::http::listener::{self, Shutdown};
 use crate::sandbox::{self, Sandbox};
 use crate::store::embedded::{EmbeddedStore, Location};
+use crate::store::redis::{Address, Assumed, Options, RedisStore};
 use crate::store::{Durability, Store};
 
 /// Files need not survive what the records that name them do not.
@@ -26,13 +28,32 @@ pub fn open_blobs(folder: &Path, settings: &Settings) -> anyhow::Result<Arc<dyn 
     Ok(Arc::new(blobs))
 }
 
-/// No folder: in memory.
-pub fn open_store(folder: Option<&Path>, settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
+pub async fn open_store(
+    folder: Option<&Path>,
+    settings: &Settings,
+) -> anyhow::Result<Arc<dyn Store>> {
+    let queue_tasks_max = settings.limits.queue_tasks_max;
+    if let StoreChoice::Redis(choice) = &settings.storage.store {
+        return open_redis(choice, queue_tasks_max).await;
+    }
     let location = folder.map_or(Location::Memory, |folder| {
         Location::Folder(folder.to_owned())
     });
-    let store = EmbeddedStore::open(&location, settings.limits.queue_tasks_max)?;
-    Ok(Arc::new(store))
+    Ok(Arc::new(EmbeddedStore::open(&location, queue_tasks_max)?))
+}
+
+async fn open_redis(choice: &RedisChoice, queue_tasks_max: u64) -> anyhow::Result<Arc<dyn Store>> {
+    let address = Address::parse(&choice.url)
+        .map_err(|why| anyhow!("the address of Redis cannot be read: {why}"))?;
+    let assumed = choice.assume.as_deref().unwrap_or_default();
+    let options = Options {
+        address,
+        prefix: choice.prefix.clone(),
+        assumed: Assumed::parse(assumed)
+            .context("JUSTONCE_REDIS_ASSUME takes the words noeviction and fsync")?,
+        queue_tasks_max,
+    };
+    Ok(Arc::new(RedisStore::open(options).await?))
 }
 
 /// Parsers may give as much as a result may have.

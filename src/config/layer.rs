@@ -105,7 +105,7 @@ mod tests {
             error,
             "JUSTONCE_WORKER is not a variable of JustOnce; did you mean `JUSTONCE_WORKERS`?"
         );
-        assert!(read("JUSTONCE_REDIS_PREFIX", "x").is_err());
+        assert!(read("JUSTONCE_WEBHOOK_SECRET", "x").is_err());
         for fine in [
             "JUSTONCE_SERVICE_HOST",
             "JUSTONCE_PORT",

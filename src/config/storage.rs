@@ -1,5 +1,6 @@
 //! Where tasks and the bytes of files are kept.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use super::error::ConfigError;
@@ -17,18 +18,42 @@ pub struct Storage {
     pub blobs: Option<PathBuf>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreChoice {
     Embedded,
     Memory,
+    Redis(RedisChoice),
 }
+
+#[derive(Clone, PartialEq, Eq)]
+pub struct RedisChoice {
+    /// May hold a password, and is never shown.
+    pub url: String,
+    /// Before every key.
+    pub prefix: String,
+    /// What holds where Redis does not show its settings.
+    pub assume: Option<String>,
+}
+
+impl fmt::Debug for RedisChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Redis under {:?}", self.prefix)
+    }
+}
+
+/// Before every key, unless somebody names another.
+const REDIS_PREFIX: &str = "justonce";
+/// Characters that a prefix may have.
+const REDIS_PREFIX_LENGTH_MAX: usize = 64;
 
 impl Storage {
     pub(super) fn resolve(layers: &Layers) -> Result<Storage, ConfigError> {
         let store = store(layers)?;
-        let data = match (layers.get("data"), store) {
+        let data = match (layers.get("data"), &store) {
             (Some(given), _) => Some(absolute(given.text.as_ref())),
-            (None, StoreChoice::Embedded) => Some(absolute("data".as_ref())),
+            (None, StoreChoice::Embedded | StoreChoice::Redis(_)) => {
+                Some(absolute("data".as_ref()))
+            }
             (None, StoreChoice::Memory) => None,
         };
         let blobs = match layers.get("blobs") {
@@ -43,9 +68,10 @@ impl Storage {
         })
     }
 
+    /// The most that the store can offer; what Redis does offer is seen when it is there.
     pub fn durability(&self) -> Durability {
         match self.store {
-            StoreChoice::Embedded => Durability::Fsync,
+            StoreChoice::Embedded | StoreChoice::Redis(_) => Durability::Fsync,
             StoreChoice::Memory => Durability::Memory,
         }
     }
@@ -55,7 +81,7 @@ impl Storage {
 fn store(layers: &Layers) -> Result<StoreChoice, ConfigError> {
     for layer in &layers.0 {
         if let Some(given) = layer.get("store") {
-            return choice(given);
+            return choice(given, layers);
         }
         if let Some(given) = layer.get("mock_mode")
             && switch(given)?
@@ -63,21 +89,37 @@ fn store(layers: &Layers) -> Result<StoreChoice, ConfigError> {
             return Ok(StoreChoice::Memory);
         }
         if let Some(given) = layer.get("redis_url") {
-            return choice(given);
+            return choice(given, layers);
         }
     }
     Ok(StoreChoice::Embedded)
 }
 
-fn choice(given: &Given) -> Result<StoreChoice, ConfigError> {
+fn choice(given: &Given, layers: &Layers) -> Result<StoreChoice, ConfigError> {
     match given.text.trim() {
         "embedded" => Ok(StoreChoice::Embedded),
         "memory" => Ok(StoreChoice::Memory),
-        text if text.starts_with("redis") => Err(given.refuse(
-            "the Redis store comes with a later release; the stores are embedded and memory",
-        )),
-        _ => Err(given.refuse("the stores are embedded and memory")),
+        text if text.starts_with("redis") => Ok(StoreChoice::Redis(RedisChoice {
+            url: text.to_owned(),
+            prefix: redis_prefix(layers)?,
+            assume: layers
+                .get("redis_assume")
+                .map(|given| given.text.trim().to_owned()),
+        })),
+        _ => Err(given.refuse("the stores are embedded, memory and redis://host")),
     }
+}
+
+/// Braces would move the hash tags of keys.
+fn redis_prefix(layers: &Layers) -> Result<String, ConfigError> {
+    let Some(given) = layers.get("redis_prefix") else {
+        return Ok(REDIS_PREFIX.to_owned());
+    };
+    given.read("1 to 64 of A-Z a-z 0-9 . _ : -", |text| {
+        let legal = |b: u8| b.is_ascii_alphanumeric() || b"._:-".contains(&b);
+        let valid = (1..=REDIS_PREFIX_LENGTH_MAX).contains(&text.len()) && text.bytes().all(legal);
+        valid.then(|| text.to_owned())
+    })
 }
 
 /// `file:///…`; `file:` alone is the usual folder.

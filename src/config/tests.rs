@@ -82,7 +82,17 @@ fn store_wins_over_mock_mode_and_that_over_redis() {
         store(&[embedded, ("MOCK_MODE", "true"), redis]),
         Ok(StoreChoice::Embedded)
     );
-    assert!(refusal("", &[redis]).contains("comes with a later release"));
+    let chosen = store(&[redis, ("JUSTONCE_REDIS_PREFIX", "mine")]).unwrap();
+    let StoreChoice::Redis(chosen) = chosen else {
+        panic!("{chosen:?}");
+    };
+    assert_eq!(
+        (chosen.url.as_str(), chosen.prefix.as_str()),
+        (redis.1, "mine")
+    );
+    assert!(!format!("{chosen:?}").contains(redis.1));
+    let braces = ("JUSTONCE_REDIS_PREFIX", "{a}");
+    assert!(refusal("", &[redis, braces]).contains("JUSTONCE_REDIS_PREFIX"));
     let file = "store = \"embedded\"";
     let over_file = load(file, &[("MOCK_MODE", "1")], Layer::new()).unwrap();
     assert_eq!(over_file.storage.store, StoreChoice::Memory);

@@ -17,6 +17,7 @@ mod once;
 mod pages;
 mod parsing;
 mod problems;
+mod replicas;
 mod retries;
 mod store_conformance;
 mod store_model;

@@ -72,7 +72,7 @@ async fn routes_that_are_not_built_yet_are_not_found() {
 
 #[tokio::test]
 async fn stores_that_are_not_built_yet_do_not_start() {
-    for store in ["redis://127.0.0.1:6379", "nonsense"] {
+    for store in ["redis:nowhere", "nonsense"] {
         let output = Setup::new()
             .env("JUSTONCE_STORE", store)
             .command()
@@ -82,10 +82,4 @@ async fn stores_that_are_not_built_yet_do_not_start() {
         assert!(!output.status.success(), "{store}");
         assert!(!output.stderr.is_empty(), "{store}: nothing was said");
     }
-    let redis = Setup::new()
-        .env("REDIS_URL", "redis://127.0.0.1:1")
-        .command()
-        .output()
-        .await;
-    assert!(!redis.unwrap().status.success(), "REDIS_URL was ignored");
 }

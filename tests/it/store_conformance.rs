@@ -11,7 +11,9 @@ mod retention;
 use justonce::store::Admitted;
 use serde_json::json;
 
-use crate::support::store::{LONG, draft, embedded, lost, memory_with, recorded};
+use crate::support::store::{
+    LONG, Subject, draft, embedded, lost, memory_with, recorded, redis_with,
+};
 
 /// Runs the promises of one noun against every store.
 macro_rules! promises {
@@ -26,6 +28,12 @@ macro_rules! promises {
             $(#[tokio::test(flavor = "multi_thread")]
             async fn $promise() {
                 super::$promise(crate::support::store::memory().await).await;
+            })+
+        }
+        mod redis {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $promise() {
+                super::$promise(crate::support::store::redis().await).await;
             })+
         }
     };
@@ -58,10 +66,18 @@ async fn what_was_acknowledged_is_there_after_a_restart() {
     recorded(subject.complete(&second, "2").await);
 }
 
-/// Only of stores with a bound.
 #[tokio::test]
 async fn a_full_queue_takes_no_more_and_still_answers_duplicates() {
-    let subject = memory_with(3).await;
+    takes_no_more_and_still_answers_duplicates(memory_with(3).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_queue_in_redis_takes_no_more_and_still_answers_duplicates() {
+    takes_no_more_and_still_answers_duplicates(redis_with(3).await).await;
+}
+
+/// Of a store with room for three.
+async fn takes_no_more_and_still_answers_duplicates(subject: Subject) {
     for n in 0..3 {
         subject.new_task(&draft(json!({"n": n}))).await;
     }

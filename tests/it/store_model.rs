@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::json;
 
-use crate::support::store::{Draft, LONG, Subject, draft_of, memory, plain_type, user};
+use crate::support::store::{Draft, LONG, Subject, draft_of, memory, plain_type, redis, user};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -44,6 +44,15 @@ fn step() -> impl Strategy<Value = Step> {
 
 #[test]
 fn a_store_agrees_with_the_model_over_random_histories() {
+    play_against(memory);
+}
+
+#[test]
+fn redis_agrees_with_the_model_over_random_histories() {
+    play_against(redis);
+}
+
+fn play_against<F: Future<Output = Subject>>(store: fn() -> F) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let config = Config {
         cases: 64,
@@ -54,7 +63,7 @@ fn a_store_agrees_with_the_model_over_random_histories() {
     let played = TestRunner::new(config).run(&histories, |steps| {
         runtime.block_on(async {
             let mut game = Game {
-                subject: memory().await,
+                subject: store().await,
                 model: Model::default(),
             };
             for step in steps {
@@ -177,7 +186,9 @@ impl Game {
             }
             (other, blocking) => panic!("{other:?} while {blocking:?} blocks"),
         };
-        if let Some(key) = key {
+        // A key does not follow an attempt that is to stop: it stays free for the work anew.
+        let stops = model.tasks[task].state == ModelState::Cancelled;
+        if let Some(key) = key.filter(|_| !stops) {
             model.keys.insert(key, (task, content));
         }
     }

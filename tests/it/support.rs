@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod deadline;
+pub mod redis;
 pub mod service;
 pub mod store;
 pub mod wire;

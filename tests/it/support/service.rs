@@ -30,14 +30,27 @@ impl Setup {
     pub fn new() -> Self {
         let folder = Arc::new(TempDir::new().unwrap());
         let data = folder.path().join("data");
-        Setup {
+        let setup = Setup {
             folder,
             env: vec![],
+        };
+        setup
+            .store()
+            .env("JUSTONCE_LISTEN", "127.0.0.1:0")
+            .env("JUSTONCE_DATA", data.to_str().unwrap())
+            .env("JUSTONCE_WORKERS", "4")
+            .env("JUSTONCE_DRAIN_DELAY_SECONDS", "0")
+    }
+
+    /// The store that all tests are to run over: the embedded one, or what `TEST_STORE` names.
+    fn store(self) -> Self {
+        match std::env::var("TEST_STORE").as_deref() {
+            Ok("redis") => self
+                .env("REDIS_URL", &super::redis::durable().url())
+                .env("JUSTONCE_REDIS_PREFIX", &super::redis::prefix()),
+            Ok(other) => panic!("TEST_STORE={other} is no store"),
+            Err(_) => self,
         }
-        .env("JUSTONCE_LISTEN", "127.0.0.1:0")
-        .env("JUSTONCE_DATA", data.to_str().unwrap())
-        .env("JUSTONCE_WORKERS", "4")
-        .env("JUSTONCE_DRAIN_DELAY_SECONDS", "0")
     }
 
     /// Sets a variable, in place of an earlier value.

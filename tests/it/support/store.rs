@@ -15,6 +15,7 @@ use justonce::domain::task_type::{
     DedupMode, DedupPolicy, FilesRule, Retention, RunnerSpec, TaskType,
 };
 use justonce::store::embedded::{EmbeddedStore, Location};
+use justonce::store::redis::{Address, Assumed, Options, RedisStore};
 use justonce::store::{
     Admission, Admitted, Fenced, Found, Held, Lease, LeaseRequest, Rescued, Store, TaskResult,
 };
@@ -51,6 +52,40 @@ pub async fn memory_with(queue_tasks_max: u64) -> Subject {
         store: open(Location::Memory, queue_tasks_max),
         folder: None,
     }
+}
+
+/// Redis, under a prefix of its own.
+pub async fn redis() -> Subject {
+    redis_with(1_000_000).await
+}
+
+/// Redis, with room for so many unfinished tasks.
+pub async fn redis_with(queue_tasks_max: u64) -> Subject {
+    Subject {
+        store: replica(&super::redis::prefix(), queue_tasks_max).await,
+        folder: None,
+    }
+}
+
+/// Redis, under a prefix that several share.
+pub async fn redis_under(prefix: &str) -> Subject {
+    Subject {
+        store: replica(prefix, 1_000_000).await,
+        folder: None,
+    }
+}
+
+/// One more store over what is under this prefix, as another replica opens it.
+async fn replica(prefix: &str, queue_tasks_max: u64) -> Arc<dyn Store> {
+    // `TEST_REDIS_URL` names a cluster, or whatever else the promises are to be held against.
+    let url = std::env::var("TEST_REDIS_URL").unwrap_or_else(|_| super::redis::shared().url());
+    let options = Options {
+        address: Address::parse(&url).unwrap(),
+        prefix: prefix.to_owned(),
+        assumed: Assumed::default(),
+        queue_tasks_max,
+    };
+    Arc::new(RedisStore::open(options).await.unwrap())
 }
 
 fn open(location: Location, queue_tasks_max: u64) -> Arc<dyn Store> {

@@ -1,0 +1,544 @@
+//! The store of many replicas: Redis, alone, behind sentinels, or as a cluster.
+//!
+//! Users are spread over partitions by the hash of their name. All keys of a partition share one hash
+//! tag, and each verb is one script that touches one partition only (`lua/`): it checks everything, then
+//! writes, by Redis's own clock. What a script cannot be told before it has looked — the task that a key
+//! names — begins with the partition's root, which is always `KEYS[1]`, so that it lies in the same slot.
+//!
+//! A script's outcome is classified in one place (`outcome`). What was not executed is tried again for
+//! two seconds; what is unknown is tried again only under a nonce that makes the repeat answer as the
+//! first did. What is said about duplicates is written behind (`suppressed`).
+//!
+//! Replicas tell each other what they did (`news`), and remember where there was nothing to do
+//! (`horizon`), so that idle ones cost Redis next to nothing.
+//!
+//! Why counts in two steps? A step that counts adds to one hash of the partition; every visit of the
+//! rescue, and whoever reads statistics, folds it into the buckets of all lengths. That is one command
+//! on the hot path instead of eight.
+
+mod address;
+mod admit;
+mod api_keys;
+mod files;
+mod guard;
+mod horizon;
+mod keys;
+mod leases;
+mod lifecycle;
+mod link;
+mod list;
+mod news;
+mod outcome;
+mod record;
+mod reply;
+mod rescue;
+mod scripts;
+mod stats;
+mod step;
+mod suppressed;
+
+use std::sync::{Arc, Weak};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use ::redis::from_redis_value;
+use async_trait::async_trait;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use self::admit::Question;
+use self::guard::Guard;
+use self::horizon::Horizon;
+use self::keys::{Keys, PARTITIONS, Partition};
+use self::link::Commands;
+use self::news::Listener;
+use self::step::{Step, Steps, unavailable};
+use self::suppressed::Notes;
+use super::signals::Signals;
+use super::{
+    Admission, Admitted, ApiKey, Cancelled, Checked, Cursor, Durability, Extension, Fenced,
+    Forgotten, Found, Held, Lease, LeaseRequest, LedgerEntry, ListFilter, Page, RedriveFilter,
+    Redriven, RedrivenMany, Rescued, Store, StoreError, TaskResult,
+};
+use crate::domain::digest::Sha256Digest;
+use crate::domain::file::{BlobName, File};
+use crate::domain::principal::UserId;
+use crate::domain::stats::Stats;
+use crate::domain::task::{Progress, State, Task, TaskError, TaskId};
+use crate::domain::timestamp::Timestamp;
+
+pub use self::address::Address;
+pub use self::guard::Assumed;
+
+/// The layout of keys and records that this code reads and writes. A newer one is refused.
+const SCHEMA: u32 = 1;
+
+/// What is said about duplicates is written this long after its answer at the latest.
+const WRITE_BEHIND: Duration = Duration::from_millis(50);
+
+/// News gives latency; this look at all partitions gives correctness.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub address: Address,
+    /// Before every key.
+    pub prefix: String,
+    pub assumed: Assumed,
+    /// Tasks that may be unfinished, over all replicas. Exact within a partition, and a second late
+    /// between them.
+    pub queue_tasks_max: u64,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("cannot connect to Redis: {0}")]
+    Connect(#[from] redis::RedisError),
+    #[error("cannot use Redis: {0}")]
+    Store(#[from] StoreError),
+    #[error("{0}")]
+    Settings(String),
+    #[error(
+        "Redis was written by a newer release (schema {0}, this release knows {SCHEMA}): start that release"
+    )]
+    Newer(u32),
+}
+
+/// One for each process. Cheap to clone.
+#[derive(Clone)]
+pub struct RedisStore(Arc<Parts>);
+
+struct Parts {
+    steps: Steps,
+    keys: Keys,
+    horizon: Arc<Horizon>,
+    signals: Signals,
+    notes: Notes,
+    guard: Guard,
+    queue_tasks_max: u64,
+    _stop: DropGuard,
+}
+
+impl RedisStore {
+    pub async fn open(options: Options) -> Result<Self, StartError> {
+        let link = options.address.connect().await?;
+        let steps = Steps::new(link.clone());
+        let guard = Guard::new(options.assumed);
+        guard.look(&steps).await?;
+        if let Some(fault) = guard.fault() {
+            return Err(StartError::Settings(fault));
+        }
+        let keys = Keys::new(&options.prefix, agree(&steps, &options.prefix).await?);
+        let stop = CancellationToken::new();
+        let parts = Arc::new(Parts {
+            horizon: Arc::new(Horizon::new(keys.partitions().count())),
+            steps,
+            keys,
+            signals: Signals::default(),
+            notes: Notes::default(),
+            guard,
+            queue_tasks_max: options.queue_tasks_max,
+            _stop: stop.clone().drop_guard(),
+        });
+        parts.look().await?;
+        parts.listen(link, stop);
+        for chore in [Chore::WriteNotes, Chore::Look, Chore::Guard] {
+            tokio::spawn(chore.run(Arc::downgrade(&parts)));
+        }
+        Ok(RedisStore(parts))
+    }
+}
+
+/// The number of partitions, which the first replica has written.
+async fn agree(steps: &Steps, prefix: &str) -> Result<u16, StartError> {
+    let agreement = keys::agreement(prefix);
+    let step = Step::new(&scripts::OPEN, &[&agreement])
+        .arg(SCHEMA)
+        .arg(PARTITIONS);
+    let mut reply = steps.take(step).await?;
+    leases::expect(&mut reply, "agreed")?;
+    let schema: u32 = reply.number()?;
+    if schema > SCHEMA {
+        return Err(StartError::Newer(schema));
+    }
+    Ok(reply.number()?)
+}
+
+/// What goes on beside the verbs.
+#[derive(Clone, Copy, Debug)]
+enum Chore {
+    WriteNotes,
+    Look,
+    Guard,
+}
+
+impl Chore {
+    fn pause(self) -> Duration {
+        match self {
+            Chore::WriteNotes => WRITE_BEHIND,
+            Chore::Look => LOOK_EVERY,
+            Chore::Guard => guard::EVERY,
+        }
+    }
+
+    /// Does it again and again until the store is dropped.
+    async fn run(self, parts: Weak<Parts>) {
+        let mut ticks = tokio::time::interval(self.pause());
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let Some(parts) = parts.upgrade() else { return };
+            let done = match self {
+                Chore::WriteNotes => parts.write_notes().await,
+                Chore::Look => parts.look().await,
+                Chore::Guard => parts.guard.look(&parts.steps).await,
+            };
+            if let Err(error) = done {
+                tracing::debug!(chore = ?self, %error, "will be done later");
+            }
+        }
+    }
+}
+
+impl Parts {
+    fn root(&self, user: &UserId) -> &str {
+        self.keys.root(self.keys.of_user(user))
+    }
+
+    fn listen(&self, link: Arc<dyn Commands>, stop: CancellationToken) {
+        let listener = Listener {
+            link,
+            channel: self.keys.news(),
+            horizon: self.horizon.clone(),
+            signals: self.signals.clone(),
+            stop,
+        };
+        tokio::spawn(listener.run());
+    }
+
+    async fn write_notes(&self) -> Result<(), StoreError> {
+        self.notes.write(&self.steps, &self.keys).await
+    }
+
+    /// Whether there is work or a deadline that no news has told of, and how full the queue is.
+    async fn look(&self) -> Result<(), StoreError> {
+        let names = self.keys.partitions().flat_map(|partition| {
+            let root = self.keys.root(partition);
+            [keys::seq(root), keys::open(root)]
+        });
+        let step = Step::command("MGET").arg(names.collect::<Vec<_>>());
+        let numbers: Vec<Option<u64>> =
+            from_redis_value(self.steps.value(step).await?).map_err(|_| reply::senseless())?;
+        for (partition, numbers) in self.keys.partitions().zip(numbers.chunks(2)) {
+            let [seq, open] = [0, 1].map(|at| numbers.get(at).copied().flatten().unwrap_or(0));
+            self.horizon.set_open(partition, open);
+            if self.horizon.queued_up_to(partition, seq) {
+                self.signals.work_is_ready();
+            }
+        }
+        Ok(())
+    }
+
+    /// This replica has made tasks ready.
+    fn tell_work(&self, partition: Partition) {
+        self.horizon.work(partition);
+        self.signals.work_is_ready();
+    }
+
+    /// This replica has set a deadline.
+    fn tell_due(&self, partition: Partition, at: Timestamp) {
+        self.horizon.due(partition, at);
+        self.signals.due_is_sooner();
+    }
+
+    /// What has become of a task through a step of this replica.
+    fn tell(&self, task: &Task) {
+        let partition = self.keys.of_user(&task.user);
+        match task.state {
+            State::Queued => self.tell_work(partition),
+            State::Scheduled | State::Retrying => {
+                let at = task.next_attempt_at.or(task.scheduled_at);
+                self.tell_due(partition, at.unwrap_or(Timestamp::from_ms(i64::MIN)));
+            }
+            State::Running | State::Succeeded | State::Failed | State::Cancelled => {}
+        }
+        self.signals.task_changed(&task.id);
+    }
+
+    fn room(&self, partition: Partition) -> u64 {
+        let elsewhere = self.horizon.open_elsewhere(partition);
+        self.queue_tasks_max.saturating_sub(elsewhere)
+    }
+}
+
+#[async_trait]
+impl Store for RedisStore {
+    async fn admit(&self, admission: Admission) -> Result<Admitted, StoreError> {
+        let parts = &*self.0;
+        let partition = parts.keys.of_user(&admission.user);
+        let question = Question::new(
+            &admission,
+            parts.keys.root(partition),
+            parts.room(partition),
+        );
+        let admitted = admit::admit(&parts.steps, question, &parts.notes).await?;
+        match &admitted {
+            Admitted::New(answer) => parts.tell(&answer.task),
+            // It may have been scheduled, and is ready now.
+            Admitted::Duplicate { answer, .. } if answer.task.state == State::Queued => {
+                parts.tell_work(partition);
+            }
+            _ => {}
+        }
+        Ok(admitted)
+    }
+
+    async fn check(&self, admission: Admission) -> Result<Checked, StoreError> {
+        let parts = &*self.0;
+        parts.write_notes().await?;
+        let question = Question::new(&admission, parts.root(&admission.user), 0);
+        admit::check(&parts.steps, question).await
+    }
+
+    /// Partitions take turns; within each, the most important and oldest tasks go first.
+    async fn lease(&self, request: LeaseRequest) -> Result<Vec<Lease>, StoreError> {
+        let parts = &*self.0;
+        let mut promising = parts.horizon.promising(&request.types);
+        if !promising.is_empty() {
+            let turn = fastrand::usize(..promising.len());
+            promising.rotate_left(turn);
+        }
+        let mut leases = Vec::new();
+        for (partition, heard) in promising {
+            let max = (request.max - leases.len()).min(leases::LEASES_MAX);
+            if max == 0 {
+                break;
+            }
+            let root = parts.keys.root(partition);
+            let taken = match leases::lease(&parts.steps, root, &request, max).await {
+                Ok(taken) => taken,
+                // What was leased before is not lost with it.
+                Err(error) if leases.is_empty() => return Err(error),
+                Err(_) => break,
+            };
+            if taken.len() < max {
+                parts.horizon.drained_at(&request.types, partition, heard);
+            }
+            for lease in &taken {
+                parts.horizon.due(partition, lease.expires_at);
+                parts.signals.task_changed(&lease.task.id);
+            }
+            leases.extend(taken);
+        }
+        if !leases.is_empty() {
+            parts.signals.due_is_sooner();
+        }
+        Ok(leases)
+    }
+
+    async fn extend(
+        &self,
+        held: Held,
+        progress: Option<Progress>,
+    ) -> Result<Fenced<Extension>, StoreError> {
+        let parts = &*self.0;
+        let root = parts.root(&held.user);
+        let extended = leases::extend(&parts.steps, root, &held, progress.as_ref()).await?;
+        if progress.is_some() {
+            parts.signals.task_changed(&held.task);
+        }
+        Ok(extended)
+    }
+
+    async fn complete(&self, held: Held, result: TaskResult) -> Result<Fenced<Task>, StoreError> {
+        let parts = &*self.0;
+        let root = parts.root(&held.user);
+        let completed = leases::complete(&parts.steps, root, &held, &result).await?;
+        parts.signals.task_changed(&held.task);
+        Ok(completed)
+    }
+
+    async fn fail(
+        &self,
+        held: Held,
+        error: TaskError,
+        retry_in: Option<Duration>,
+    ) -> Result<Fenced<Task>, StoreError> {
+        let parts = &*self.0;
+        let root = parts.root(&held.user);
+        let failed = leases::fail(&parts.steps, root, &held, &error, retry_in).await?;
+        if let Fenced::Recorded(task) = &failed {
+            parts.tell(task);
+        }
+        Ok(failed)
+    }
+
+    async fn release(&self, held: Held) -> Result<Fenced<()>, StoreError> {
+        let parts = &*self.0;
+        let partition = parts.keys.of_user(&held.user);
+        let released = leases::release(&parts.steps, parts.keys.root(partition), &held).await?;
+        parts.tell_work(partition);
+        parts.signals.task_changed(&held.task);
+        Ok(released)
+    }
+
+    async fn cancel(&self, user: &UserId, id: &TaskId) -> Result<Cancelled, StoreError> {
+        let parts = &*self.0;
+        let cancelled = lifecycle::cancel(&parts.steps, parts.root(user), user, id).await?;
+        parts.signals.task_changed(id);
+        Ok(cancelled)
+    }
+
+    async fn redrive(&self, user: &UserId, id: &TaskId) -> Result<Redriven, StoreError> {
+        let parts = &*self.0;
+        let redriven = lifecycle::redrive(&parts.steps, parts.root(user), user, id).await?;
+        if let Redriven::Done(task) = &redriven {
+            parts.tell(task);
+        }
+        Ok(redriven)
+    }
+
+    /// Each task in a step of its own.
+    async fn redrive_many(
+        &self,
+        user: &UserId,
+        filter: RedriveFilter,
+    ) -> Result<RedrivenMany, StoreError> {
+        let parts = &*self.0;
+        let root = parts.root(user);
+        let letters = list::dead_letters(&parts.steps, &parts.keys, user, filter.after).await?;
+        let is_last = letters.len() < list::DEAD_LETTERS_MAX;
+        let mut many = RedrivenMany {
+            redriven: 0,
+            next: None,
+        };
+        for (id, seq) in letters {
+            let found = lifecycle::get(&parts.steps, root, user, &id).await?;
+            if matches!(&found, Found::Here(task) if list::is_asked_for(task, &filter))
+                && let Redriven::Done(_) = self.redrive(user, &id).await?
+            {
+                many.redriven += 1;
+            }
+            many.next = Some(Cursor(seq));
+            if many.redriven as usize >= filter.limit {
+                return Ok(many);
+            }
+        }
+        many.next = many.next.filter(|_| !is_last);
+        Ok(many)
+    }
+
+    async fn forget(&self, user: &UserId, id: &TaskId) -> Result<Forgotten, StoreError> {
+        let parts = &*self.0;
+        let forgotten = lifecycle::forget(&parts.steps, parts.root(user), user, id).await?;
+        parts.signals.task_changed(id);
+        Ok(forgotten)
+    }
+
+    async fn rescue(&self) -> Result<Rescued, StoreError> {
+        let parts = &*self.0;
+        let rescued = rescue::rescue(&parts.steps, &parts.keys, &parts.horizon, now()).await?;
+        if rescued.queued + rescued.leases_expired > 0 {
+            parts.signals.work_is_ready();
+        }
+        Ok(rescued)
+    }
+
+    async fn get(&self, user: &UserId, id: &TaskId) -> Result<Found<Task>, StoreError> {
+        let parts = &*self.0;
+        parts.write_notes().await?;
+        lifecycle::get(&parts.steps, parts.root(user), user, id).await
+    }
+
+    async fn list(&self, user: &UserId, filter: ListFilter) -> Result<Page, StoreError> {
+        let parts = &*self.0;
+        parts.write_notes().await?;
+        list::list(&parts.steps, &parts.keys, user, &filter).await
+    }
+
+    async fn ledger(
+        &self,
+        user: &UserId,
+        id: &TaskId,
+    ) -> Result<Found<Vec<LedgerEntry>>, StoreError> {
+        let parts = &*self.0;
+        parts.write_notes().await?;
+        let root = parts.root(user);
+        if let Found::Missing(missing) = lifecycle::get(&parts.steps, root, user, id).await? {
+            return Ok(Found::Missing(missing));
+        }
+        let step = Step::command("LRANGE")
+            .arg(keys::ledger(root, id))
+            .arg(0)
+            .arg(-1);
+        let entries: Vec<String> =
+            from_redis_value(parts.steps.value(step).await?).map_err(|_| reply::senseless())?;
+        let entries = entries.iter().map(|entry| record::from_json(entry));
+        entries.collect::<Result<_, _>>().map(Found::Here)
+    }
+
+    async fn stats(&self, user: Option<&UserId>) -> Result<Stats, StoreError> {
+        let parts = &*self.0;
+        parts.write_notes().await?;
+        stats::stats(&parts.steps, &parts.keys, user).await
+    }
+
+    fn record_submit_latency(&self, user: &UserId, took: Duration) {
+        self.0.notes.submit_latency(user, took);
+    }
+
+    async fn file(&self, user: &UserId, sha256: &Sha256Digest) -> Result<Option<File>, StoreError> {
+        files::find(&self.0.steps, &self.0.keys, user, sha256).await
+    }
+
+    async fn keep_file(&self, user: &UserId, file: File) -> Result<Option<File>, StoreError> {
+        files::keep(&self.0.steps, &self.0.keys, user, file).await
+    }
+
+    async fn unowned(&self, names: Vec<BlobName>) -> Result<Vec<BlobName>, StoreError> {
+        files::unowned(&self.0.steps, &self.0.keys, names).await
+    }
+
+    async fn create_api_key(&self, key: ApiKey) -> Result<(), StoreError> {
+        api_keys::create(&self.0.steps, &self.0.keys, &key).await
+    }
+
+    async fn api_key(&self, id: &str) -> Result<Option<ApiKey>, StoreError> {
+        api_keys::find(&self.0.steps, &self.0.keys, id).await
+    }
+
+    async fn api_keys(&self) -> Result<Vec<ApiKey>, StoreError> {
+        api_keys::all(&self.0.steps, &self.0.keys).await
+    }
+
+    async fn revoke_api_key(&self, id: &str) -> Result<bool, StoreError> {
+        api_keys::revoke(&self.0.steps, &self.0.keys, id).await
+    }
+
+    fn signals(&self) -> &Signals {
+        &self.0.signals
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        let pinged = self.0.steps.value(Step::command("PING")).await;
+        match self.0.guard.fault() {
+            Some(fault) => Err(unavailable(&fault)),
+            None => pinged.map(|_| ()),
+        }
+    }
+
+    fn durability(&self) -> Durability {
+        self.0.guard.durability()
+    }
+
+    async fn close(&self) {
+        if let Err(error) = self.0.write_notes().await {
+            tracing::warn!(%error, "the ledger could not be written");
+        }
+    }
+}
+
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let ms = since.map_or(0, |since| since.as_millis());
+    Timestamp::from_ms(i64::try_from(ms).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,354 @@
+//! The decision, as its script is asked and answers.
+
+use std::time::Duration;
+
+use super::keys;
+use super::record::{Body, Record, SPAN_MS_MAX, from_json, keep, to_json, with_copies};
+use super::reply::{Reply, senseless};
+use super::scripts::{ADMIT, CHECK, Script};
+use super::step::{Step, Steps};
+use super::suppressed::{Notes, Suppressed};
+use crate::domain::digest::Sha256Digest;
+use crate::domain::file::{BlobName, File, Generation};
+use crate::domain::fingerprint::{Fingerprint, FingerprintRule};
+use crate::domain::submission::{Start, Submission};
+use crate::domain::task::{State, Task};
+use crate::domain::task_type::DedupMode;
+use crate::domain::timestamp::Timestamp;
+use crate::store::{
+    Admission, AdmissionAnswer, Admitted, Checked, LedgerEntry, MatchedBy, StoreError,
+};
+
+/// Rules that a key may have been recorded with, one after the other, before the store is called confused.
+const RULES_TRIED_MAX: usize = 3;
+
+/// A submission on its way to the script.
+pub struct Question<'a> {
+    admission: &'a Admission,
+    root: &'a str,
+    /// Unfinished tasks that this partition may hold.
+    room: u64,
+    /// The rule that the key turned out to be recorded with.
+    recorded_rule: Option<FingerprintRule>,
+}
+
+impl<'a> Question<'a> {
+    pub fn new(admission: &'a Admission, root: &'a str, room: u64) -> Self {
+        Question {
+            admission,
+            root,
+            room,
+            recorded_rule: None,
+        }
+    }
+
+    /// Asks, and asks once more under the recorded rule when that is not today's.
+    async fn ask(
+        &mut self,
+        steps: &Steps,
+        script: &'static Script,
+    ) -> Result<(String, Reply), StoreError> {
+        for _ in 0..RULES_TRIED_MAX {
+            let mut reply = steps.take(self.step(script)?).await?;
+            let word = reply.word()?;
+            if word != "other-rule" {
+                return Ok((word, reply));
+            }
+            self.recorded_rule = Some(from_json(&reply.word()?)?);
+        }
+        Err(senseless())
+    }
+
+    fn step(&self, script: &'static Script) -> Result<Step, StoreError> {
+        let Admission {
+            task_id,
+            user,
+            key,
+            submission,
+            rule,
+            fingerprint,
+            ..
+        } = self.admission;
+        let task_type = &submission.task_type;
+        let key_record = match key {
+            Some(key) => keys::key(self.root, user, key),
+            None => self.root.to_owned(),
+        };
+        let task_record = keys::task(self.root, task_id);
+        let (start, start_ms) = match submission.start {
+            Start::Now => ("now", 0),
+            Start::At(at) => ("at", at.as_ms()),
+            Start::After(delay) => ("after", span_ms(delay)),
+        };
+        let fields = key.as_ref().map(|_| to_json(&self.admission.fields()));
+        let fields = fields.transpose()?.unwrap_or_default();
+        let priority = submission.priority.map(|p| p.value().to_string());
+        let mut step = Step::new(script, &[self.root, &task_record, &key_record])
+            .arg(task_id.as_str())
+            .arg(user.as_str())
+            .arg(&task_type.name)
+            .arg(mode_word(submission.mode()))
+            .arg(fingerprint.digest().to_string())
+            .arg(to_json(rule)?)
+            .arg(fields)
+            .arg(key.as_ref().map_or("", |key| key.as_str()))
+            .arg(task_type.dedup.max_resubmissions)
+            .arg(priority.unwrap_or_default())
+            .arg(submission.priority().value())
+            .arg(start)
+            .arg(start_ms)
+            .arg(self.room)
+            .arg(keep(submission))
+            .arg(self.body()?);
+        step = match &self.recorded_rule {
+            Some(recorded) => step
+                .arg(to_json(recorded)?)
+                .arg(self.fingerprint_under(recorded).digest().to_string()),
+            None => step.arg("").arg(""),
+        };
+        step = if submission.tags.is_empty() {
+            step.arg("")
+        } else {
+            let names: Vec<_> = submission.tags.keys().collect();
+            step.arg(to_json(&names)?)
+        };
+        for file in &submission.files {
+            step.also(file.sha256.to_string());
+            step.also(file.generation.as_ref().map_or("", Generation::as_str));
+            step.also(file.size);
+            step.also(file.name.as_deref().unwrap_or_default());
+            step.also(file.media_type.as_deref().unwrap_or_default());
+        }
+        Ok(step)
+    }
+
+    fn fingerprint_under(&self, rule: &FingerprintRule) -> Fingerprint {
+        let Admission {
+            submission, user, ..
+        } = self.admission;
+        submission.fingerprint(user, rule)
+    }
+
+    fn body(&self) -> Result<String, StoreError> {
+        let submission = &self.admission.submission;
+        to_json(&Body {
+            params: submission.params_text(),
+            files: submission.files.clone(),
+            tags: submission.tags.clone(),
+            key: self
+                .admission
+                .key
+                .as_ref()
+                .map(|key| key.as_str().to_owned()),
+        })
+    }
+
+    fn differing(&self, rule: &str, fields: &str) -> Result<Vec<String>, StoreError> {
+        Ok(self
+            .admission
+            .differing(&from_json(fields)?, &from_json(rule)?))
+    }
+}
+
+pub async fn admit(
+    steps: &Steps,
+    mut question: Question<'_>,
+    notes: &Notes,
+) -> Result<Admitted, StoreError> {
+    let (word, mut reply) = question.ask(steps, &ADMIT).await?;
+    let admission = question.admission;
+    Ok(match word.as_str() {
+        "new" => {
+            let now = Timestamp::from_ms(reply.number()?);
+            Admitted::New(created(admission, now, &reply.word()?))
+        }
+        // The same step once more, after its outcome was unknown.
+        "again" => {
+            let task = Record::read(reply.part()?)?.task;
+            Admitted::New(answer(task, None, Vec::new(), Vec::new()))
+        }
+        "by-key" => duplicate(admission, reply, MatchedBy::IdempotencyKey, notes)?,
+        "by-content" => duplicate(admission, reply, MatchedBy::Fingerprint, notes)?,
+        "rejected" => Admitted::Rejected(Box::new(Record::read(reply.part()?)?.task)),
+        "key-reused" => Admitted::KeyReused {
+            differs: question.differing(&reply.word()?, &reply.word()?)?,
+        },
+        "key-forgotten" => Admitted::KeyForgotten,
+        "file-unknown" => Admitted::FileUnknown(sha256(&reply.word()?)?),
+        "queue-full" => Admitted::QueueFull,
+        _ => return Err(senseless()),
+    })
+}
+
+pub async fn check(steps: &Steps, mut question: Question<'_>) -> Result<Checked, StoreError> {
+    let (word, mut reply) = question.ask(steps, &CHECK).await?;
+    Ok(match word.as_str() {
+        "new" => Checked::New,
+        "by-key" => Checked::Duplicate {
+            task: Box::new(Record::read(reply.part()?)?.task),
+            matched_by: MatchedBy::IdempotencyKey,
+            expires_at: reply.optional()?.map(Timestamp::from_ms),
+        },
+        "by-content" => {
+            let task = Record::read(reply.part()?)?.task;
+            Checked::Duplicate {
+                expires_at: task.dedup_expires_at,
+                task: Box::new(task),
+                matched_by: MatchedBy::Fingerprint,
+            }
+        }
+        "key-reused" => Checked::KeyReused {
+            differs: question.differing(&reply.word()?, &reply.word()?)?,
+        },
+        "key-forgotten" => Checked::KeyForgotten,
+        "file-unknown" => Checked::FileUnknown(sha256(&reply.word()?)?),
+        _ => return Err(senseless()),
+    })
+}
+
+/// The task as the script has recorded it: only the time and the copies were its choice.
+fn created(admission: &Admission, now: Timestamp, copies: &str) -> AdmissionAnswer {
+    let submission = &admission.submission;
+    let task_type = &submission.task_type;
+    let scheduled_at = submission.starts_at(now);
+    let waits = scheduled_at.is_some_and(|at| at > now);
+    let counts = submission.mode() != DedupMode::None;
+    let files = with_copies(submission.files.clone(), Some(copies));
+    let not_taken = |(came, taken): (&File, &File)| {
+        (came.generation != taken.generation)
+            .then(|| came.blob())
+            .flatten()
+    };
+    let disowned = submission.files.iter().zip(&files).filter_map(not_taken);
+    let disowned = disowned.collect();
+    let task = Task {
+        id: admission.task_id.clone(),
+        task_type: task_type.name.clone(),
+        state: if waits {
+            State::Scheduled
+        } else {
+            State::Queued
+        },
+        user: admission.user.clone(),
+        fingerprint: counts.then_some(admission.fingerprint),
+        params: submission.params_text(),
+        files,
+        priority: submission.priority(),
+        tags: submission.tags.clone(),
+        attempt: 0,
+        max_attempts: task_type.retry.max_attempts,
+        progress: None,
+        created_at: now,
+        scheduled_at,
+        started_at: None,
+        finished_at: None,
+        next_attempt_at: None,
+        dedup_expires_at: None,
+        outcome: None,
+        error: None,
+        duplicates: 0,
+    };
+    answer(task, None, Vec::new(), disowned)
+}
+
+/// Notes the duplicate for the ledger, and gives the task as the duplicate sees it.
+fn duplicate(
+    admission: &Admission,
+    mut reply: Reply,
+    matched_by: MatchedBy,
+    notes: &Notes,
+) -> Result<Admitted, StoreError> {
+    let now = Timestamp::from_ms(reply.number()?);
+    let Record {
+        mut task, window, ..
+    } = Record::read(reply.part()?)?;
+    let key_expires_at = reply.optional()?.map(Timestamp::from_ms);
+    let ignored = ignored(&admission.submission, &task, window);
+    task.duplicates += notes.suppressed(note(admission, &task, matched_by, now));
+    let uploads = admission.submission.files.iter().filter_map(File::blob);
+    Ok(Admitted::Duplicate {
+        answer: answer(task, key_expires_at, ignored, uploads.collect()),
+        matched_by,
+    })
+}
+
+/// The ledger's entry for one duplicate.
+fn note(admission: &Admission, task: &Task, matched_by: MatchedBy, now: Timestamp) -> Suppressed {
+    let bytes = admission.submission.files.iter().map(|file| file.size);
+    let bytes: u64 = bytes.sum();
+    let ended = task.state.is_ended();
+    let seconds = if ended {
+        Record::run_time(task).as_secs_f64()
+    } else {
+        0.0
+    };
+    Suppressed {
+        task: task.id.clone(),
+        user: admission.user.clone(),
+        entry: LedgerEntry {
+            at: now,
+            matched_by,
+            key: admission.key.as_ref().map(|key| key.as_str().to_owned()),
+            request_id: admission.request_id.clone(),
+            bytes_saved: bytes,
+            seconds_saved: seconds,
+        },
+        cache_hit: ended,
+        bytes_not_sent: admission.bytes_not_sent,
+        bytes_not_stored: bytes,
+    }
+}
+
+/// The members of a duplicate that an existing task does not take over.
+fn ignored(submission: &Submission, task: &Task, window: Duration) -> Vec<&'static str> {
+    let mut ignored = Vec::new();
+    if matches!(submission.start, Start::After(delay) if !delay.is_zero() && task.state != State::Scheduled)
+    {
+        ignored.push("/delay_seconds");
+    }
+    if submission.dedup.window.is_some_and(|asked| asked != window) {
+        ignored.push("/dedup/window_seconds");
+    }
+    if submission
+        .priority
+        .is_some_and(|priority| priority != task.priority)
+    {
+        ignored.push("/priority");
+    }
+    if !submission.tags.is_empty() && submission.tags != task.tags {
+        ignored.push("/tags");
+    }
+    ignored
+}
+
+fn answer(
+    task: Task,
+    key_expires_at: Option<Timestamp>,
+    ignored: Vec<&'static str>,
+    disowned: Vec<BlobName>,
+) -> AdmissionAnswer {
+    AdmissionAnswer {
+        task: Box::new(task),
+        key_expires_at,
+        ignored,
+        disowned,
+    }
+}
+
+fn mode_word(mode: DedupMode) -> &'static str {
+    match mode {
+        DedupMode::Return => "return",
+        DedupMode::Reject => "reject",
+        DedupMode::None => "none",
+    }
+}
+
+fn sha256(hex: &str) -> Result<Sha256Digest, StoreError> {
+    Sha256Digest::parse_hex(hex).ok_or_else(senseless)
+}
+
+/// As Lua counts exactly.
+pub fn span_ms(span: Duration) -> i64 {
+    let ms = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+    i64::try_from(ms.min(SPAN_MS_MAX)).unwrap_or(i64::MAX)
+}

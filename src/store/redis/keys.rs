@@ -1,0 +1,129 @@
+//! Names of keys. All keys of one user carry one hash tag, so that every step stays within one slot.
+
+use crate::domain::digest::Sha256Digest;
+use crate::domain::idempotency_key::IdempotencyKey;
+use crate::domain::principal::UserId;
+use crate::domain::task::TaskId;
+
+/// Partitions of a store that is new. Each costs one poll; a cluster spreads at most so many ways.
+pub const PARTITIONS: u16 = 16;
+
+/// One of the parts that users are spread over, by the hash of their name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Partition(u16);
+
+impl Partition {
+    /// Holds what belongs to no user.
+    pub const FIRST: Partition = Partition(0);
+
+    pub fn at(index: usize) -> Self {
+        Partition(u16::try_from(index).unwrap_or(u16::MAX))
+    }
+
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+
+    /// Reads the hash tag without its braces.
+    pub fn parse(tag: &str) -> Option<Self> {
+        tag.strip_prefix('p')?.parse().ok().map(Partition)
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Keys {
+    prefix: String,
+    roots: Vec<String>,
+}
+
+impl Keys {
+    pub fn new(prefix: &str, partitions: u16) -> Self {
+        let root = |n| format!("{prefix}:{{p{n:02}}}:");
+        Keys {
+            prefix: prefix.to_owned(),
+            roots: (0..partitions).map(root).collect(),
+        }
+    }
+
+    pub fn partitions(&self) -> impl Iterator<Item = Partition> + use<> {
+        (0..self.roots.len()).map(Partition::at)
+    }
+
+    /// By the same hash as the first digits of the user's task ids.
+    pub fn of_user(&self, user: &UserId) -> Partition {
+        let hash = Sha256Digest::of(user.as_str().as_bytes());
+        let [high, low, ..] = *hash.as_bytes();
+        Partition(u16::from_be_bytes([high, low]) % u16::try_from(self.roots.len()).unwrap_or(1))
+    }
+
+    /// What all keys of a partition begin with.
+    pub fn root(&self, partition: Partition) -> &str {
+        self.roots.get(partition.index()).map_or("", String::as_str)
+    }
+
+    /// The channel of news between replicas.
+    pub fn news(&self) -> String {
+        format!("{}:news", self.prefix)
+    }
+}
+
+pub fn agreement(prefix: &str) -> String {
+    format!("{prefix}:{{p00}}:agreement")
+}
+
+pub fn task(root: &str, id: &TaskId) -> String {
+    format!("{root}task:{id}")
+}
+
+/// A user's name holds no comma.
+pub fn key(root: &str, user: &UserId, key: &IdempotencyKey) -> String {
+    format!("{root}key:{user},{key}")
+}
+
+pub fn file(root: &str, user: &UserId, sha256: &Sha256Digest) -> String {
+    format!("{root}file:{sha256}:{user}")
+}
+
+/// Names of stored copies that some record of the partition names.
+pub fn blobs(root: &str) -> String {
+    format!("{root}blobs")
+}
+
+pub fn ledger(root: &str, id: &TaskId) -> String {
+    format!("{root}ledger:{id}")
+}
+
+/// Grows with every task that is queued.
+pub fn seq(root: &str) -> String {
+    format!("{root}seq")
+}
+
+/// Tasks that have not ended.
+pub fn open(root: &str) -> String {
+    format!("{root}open")
+}
+
+pub fn api_keys(root: &str) -> String {
+    format!("{root}api-keys")
+}
+
+pub fn api_keys_revoked(root: &str) -> String {
+    format!("{root}api-keys-revoked")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_keys_of_a_user_share_one_hash_tag() {
+        let keys = Keys::new("justonce", 16);
+        let user = UserId::parse("user123").unwrap();
+        let partition = keys.of_user(&user);
+        let root = keys.root(partition);
+        let tag = &root[root.find('{').unwrap() + 1..root.find('}').unwrap()];
+        assert_eq!(Partition::parse(tag), Some(partition));
+        assert!(task(root, &TaskId::random(&user)).starts_with(root));
+        assert_eq!(keys.partitions().count(), 16);
+    }
+}

@@ -1,0 +1,136 @@
+//! The right to run a task: taken, renewed, used up, handed back.
+
+use std::time::Duration;
+
+use super::admit::span_ms;
+use super::record::{Record, StoredBlob, to_json};
+use super::reply::{Reply, senseless};
+use super::scripts::{COMPLETE, EXTEND, FAIL, LEASE, RELEASE, Script};
+use super::step::{Step, Steps};
+use crate::domain::task::{Progress, State, Task, TaskError};
+use crate::domain::timestamp::Timestamp;
+use crate::store::{Extension, Fenced, Held, Lease, LeaseRequest, StoreError, TaskResult};
+
+/// Leases that one step takes, at most.
+pub const LEASES_MAX: usize = 100;
+
+pub async fn lease(
+    steps: &Steps,
+    root: &str,
+    request: &LeaseRequest,
+    max: usize,
+) -> Result<Vec<Lease>, StoreError> {
+    let nonce = uuid::Uuid::new_v4().simple().to_string();
+    let mut step = Step::new(&LEASE, &[root])
+        .arg(nonce)
+        .arg(max.min(LEASES_MAX));
+    for task_type in &request.types {
+        let lease = request.lease.get(task_type).copied();
+        let lease = lease.unwrap_or(LeaseRequest::LEASE_DEFAULT);
+        step = step.arg(task_type).arg(span_ms(lease));
+    }
+    let mut reply = steps.take(step).await?;
+    expect(&mut reply, "leased")?;
+    let mut leases = Vec::new();
+    while !reply.is_over() {
+        let record = Record::read(reply.part()?)?;
+        leases.push(Lease {
+            token: record.token,
+            expires_at: Timestamp::from_ms(reply.number()?),
+            idempotency_key: record.key,
+            task: record.task,
+        });
+    }
+    Ok(leases)
+}
+
+pub async fn extend(
+    steps: &Steps,
+    root: &str,
+    held: &Held,
+    progress: Option<&Progress>,
+) -> Result<Fenced<Extension>, StoreError> {
+    let progress = progress.map(to_json).transpose()?;
+    let step = by_holder(&EXTEND, root, held)
+        .arg(span_ms(held.lease))
+        .arg(progress.unwrap_or_default());
+    let mut reply = steps.take(step).await?;
+    fenced(&mut reply, |reply| {
+        Ok(Extension {
+            expires_at: Timestamp::from_ms(reply.number()?),
+            cancel_requested: reply.word()? == State::Cancelled.name(),
+        })
+    })
+}
+
+pub async fn complete(
+    steps: &Steps,
+    root: &str,
+    held: &Held,
+    result: &TaskResult,
+) -> Result<Fenced<Task>, StoreError> {
+    let step = by_holder(&COMPLETE, root, held);
+    let step = match result {
+        TaskResult::Inline(raw) => step.arg("inline").arg(raw.get()).arg(""),
+        TaskResult::Blob { name, size } => {
+            let stored = StoredBlob {
+                name: name.clone(),
+                size: *size,
+            };
+            step.arg("blob")
+                .arg(to_json(&stored)?)
+                .arg(name.to_string())
+        }
+    };
+    fenced(&mut steps.take(step).await?, task)
+}
+
+pub async fn fail(
+    steps: &Steps,
+    root: &str,
+    held: &Held,
+    error: &TaskError,
+    retry_in: Option<Duration>,
+) -> Result<Fenced<Task>, StoreError> {
+    let retry_in = retry_in.filter(|_| !error.permanent);
+    let retry_in = retry_in.map(|delay| span_ms(delay).to_string());
+    let step = by_holder(&FAIL, root, held)
+        .arg(to_json(error)?)
+        .arg(retry_in.unwrap_or_default());
+    fenced(&mut steps.take(step).await?, task)
+}
+
+pub async fn release(steps: &Steps, root: &str, held: &Held) -> Result<Fenced<()>, StoreError> {
+    let step = by_holder(&RELEASE, root, held);
+    fenced(&mut steps.take(step).await?, |_| Ok(()))
+}
+
+fn by_holder(script: &'static Script, root: &str, held: &Held) -> Step {
+    Step::new(script, &[root])
+        .arg(held.task.as_str())
+        .arg(held.user.as_str())
+        .arg(held.token.0)
+}
+
+fn fenced<T>(
+    reply: &mut Reply,
+    recorded: impl FnOnce(&mut Reply) -> Result<T, StoreError>,
+) -> Result<Fenced<T>, StoreError> {
+    match reply.word()?.as_str() {
+        "recorded" => recorded(reply).map(Fenced::Recorded),
+        "lost" => Ok(Fenced::Lost),
+        _ => Err(senseless()),
+    }
+}
+
+fn task(reply: &mut Reply) -> Result<Task, StoreError> {
+    Ok(Record::read(reply.part()?)?.task)
+}
+
+pub fn expect(reply: &mut Reply, word: &str) -> Result<(), StoreError> {
+    if reply.word()? == word {
+        Ok(())
+    } else {
+        Err(senseless())
+    }
+}

@@ -1,0 +1,95 @@
+//! What people do with tasks: get, cancel, redrive, forget.
+
+use super::record::Record;
+use super::reply::senseless;
+use super::scripts::{CANCEL, FORGET, GET, REDRIVE, Script};
+use super::step::{Step, Steps};
+use crate::domain::file::BlobName;
+use crate::domain::principal::UserId;
+use crate::domain::task::{Task, TaskId};
+use crate::store::{Cancelled, Forgotten, Found, Missing, Redriven, StoreError};
+
+pub async fn get(
+    steps: &Steps,
+    root: &str,
+    user: &UserId,
+    id: &TaskId,
+) -> Result<Found<Task>, StoreError> {
+    let step = Step::new(&GET, &[root]).arg(user.as_str()).arg(id.as_str());
+    let mut reply = steps.take(step).await?.part()?;
+    match reply.word()?.as_str() {
+        "found" => Ok(Found::Here(Record::read(reply.part()?)?.task)),
+        word => missing(word).map(Found::Missing),
+    }
+}
+
+pub async fn cancel(
+    steps: &Steps,
+    root: &str,
+    user: &UserId,
+    id: &TaskId,
+) -> Result<Cancelled, StoreError> {
+    let mut reply = steps.take(by_owner(&CANCEL, root, user, id)).await?;
+    match reply.word()?.as_str() {
+        "cancelled" => Ok(Cancelled::Done {
+            task: Box::new(Record::read(reply.part()?)?.task),
+            stopping: reply.word()? == "stopping",
+        }),
+        "ended" => Ok(Cancelled::Ended(Box::new(
+            Record::read(reply.part()?)?.task,
+        ))),
+        word => missing(word).map(Cancelled::Unknown),
+    }
+}
+
+pub async fn redrive(
+    steps: &Steps,
+    root: &str,
+    user: &UserId,
+    id: &TaskId,
+) -> Result<Redriven, StoreError> {
+    let mut reply = steps.take(by_owner(&REDRIVE, root, user, id)).await?;
+    match reply.word()?.as_str() {
+        "done" => Ok(Redriven::Done(Box::new(Record::read(reply.part()?)?.task))),
+        "blocked" => {
+            let other = TaskId::parse(&reply.word()?).ok_or_else(senseless)?;
+            Ok(Redriven::Blocked(other))
+        }
+        "succeeded" => Ok(Redriven::Succeeded(Box::new(
+            Record::read(reply.part()?)?.task,
+        ))),
+        word => missing(word).map(Redriven::Unknown),
+    }
+}
+
+/// A second time the task is gone already, and so is the name of its copy: so it is tried once.
+pub async fn forget(
+    steps: &Steps,
+    root: &str,
+    user: &UserId,
+    id: &TaskId,
+) -> Result<Forgotten, StoreError> {
+    let step = by_owner(&FORGET, root, user, id).never_repeated();
+    let mut reply = steps.take(step).await?;
+    match reply.word()?.as_str() {
+        "forgotten-now" => Ok(Forgotten::Done {
+            disowned: BlobName::parse(&reply.word()?),
+        }),
+        "unfinished" => Ok(Forgotten::Unfinished),
+        word => missing(word).map(Forgotten::Unknown),
+    }
+}
+
+fn by_owner(script: &'static Script, root: &str, user: &UserId, id: &TaskId) -> Step {
+    Step::new(script, &[root])
+        .arg(id.as_str())
+        .arg(user.as_str())
+}
+
+fn missing(word: &str) -> Result<Missing, StoreError> {
+    match word {
+        "unknown" => Ok(Missing::Unknown),
+        "forgotten" => Ok(Missing::Forgotten),
+        _ => Err(senseless()),
+    }
+}

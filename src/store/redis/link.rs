@@ -1,0 +1,174 @@
+//! Connections to Redis: one server, the primary that sentinels name, or a cluster.
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use redis::aio::{ConnectionLike, MultiplexedConnection, PubSub};
+use redis::cluster_async::ClusterConnection;
+use redis::sentinel::SentinelClient;
+use redis::{AsyncConnectionConfig, Client, Cmd, ErrorKind, RedisResult, ServerErrorKind, Value};
+use tokio::sync::Mutex;
+
+/// A command that was not answered for so long has an unknown outcome.
+pub const RESPONSE_WAIT_MAX: Duration = Duration::from_secs(2);
+const CONNECT_WAIT_MAX: Duration = Duration::from_secs(1);
+/// Commands on their way at a time; the next ones wait for their turn.
+const IN_FLIGHT_MAX: usize = 4096;
+const BUFFERED_COMMANDS: usize = 1024;
+
+/// What the verbs need of a connection. Nothing in here repeats a command.
+#[async_trait]
+pub trait Commands: Send + Sync + 'static {
+    async fn run(&self, cmd: &Cmd) -> RedisResult<Value>;
+
+    /// A connection of its own for news.
+    async fn subscribe(&self, channel: &str) -> RedisResult<PubSub>;
+}
+
+/// Where the server that takes writes is.
+pub enum Source {
+    Server(Box<Client>),
+    Sentinel(Arc<Mutex<SentinelClient>>),
+}
+
+/// One connection that all commands share, made anew after it broke.
+pub struct Single {
+    source: Source,
+    current: RwLock<Option<Numbered>>,
+    connecting: Mutex<()>,
+}
+
+#[derive(Clone)]
+struct Numbered {
+    connection: MultiplexedConnection,
+    number: u64,
+}
+
+impl Single {
+    pub fn new(source: Source) -> Self {
+        Single {
+            source,
+            current: RwLock::new(None),
+            connecting: Mutex::new(()),
+        }
+    }
+
+    async fn client(&self) -> RedisResult<Client> {
+        match &self.source {
+            Source::Server(client) => Ok(Client::clone(client)),
+            Source::Sentinel(sentinels) => sentinels.lock().await.async_get_client().await,
+        }
+    }
+
+    fn known(&self) -> Option<Numbered> {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        current.clone()
+    }
+
+    async fn connection(&self) -> RedisResult<Numbered> {
+        if let Some(known) = self.known() {
+            return Ok(known);
+        }
+        let _alone = self.connecting.lock().await;
+        if let Some(known) = self.known() {
+            return Ok(known);
+        }
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT_WAIT_MAX))
+            .set_response_timeout(Some(RESPONSE_WAIT_MAX))
+            .set_pipeline_buffer_size(BUFFERED_COMMANDS)
+            .set_concurrency_limit(IN_FLIGHT_MAX);
+        let client = self.client().await.map_err(never_sent)?;
+        let connection = client
+            .get_multiplexed_async_connection_with_config(&config)
+            .await
+            .map_err(never_sent)?;
+        let made = Numbered {
+            connection,
+            number: fastrand::u64(..),
+        };
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(made.clone());
+        Ok(made)
+    }
+
+    fn give_up(&self, number: u64) {
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        if current.as_ref().is_some_and(|known| known.number == number) {
+            *current = None;
+        }
+    }
+}
+
+/// What failed before there was a connection was never sent.
+fn never_sent(error: redis::RedisError) -> redis::RedisError {
+    if error.kind() == ErrorKind::Io {
+        std::io::Error::new(std::io::ErrorKind::ConnectionRefused, error).into()
+    } else {
+        error
+    }
+}
+
+#[async_trait]
+impl Commands for Single {
+    async fn run(&self, cmd: &Cmd) -> RedisResult<Value> {
+        let Numbered {
+            mut connection,
+            number,
+        } = self.connection().await?;
+        let answer = connection.req_packed_command(cmd).await;
+        let answer = answer.and_then(Value::extract_error);
+        if let Err(error) = &answer {
+            let demoted = error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly);
+            if demoted || error.is_unrecoverable_error() {
+                self.give_up(number);
+            }
+        }
+        answer
+    }
+
+    async fn subscribe(&self, channel: &str) -> RedisResult<PubSub> {
+        subscribe(&self.client().await?, channel).await
+    }
+}
+
+pub struct Cluster {
+    connection: ClusterConnection,
+    /// Any of them passes news on to all.
+    nodes: Vec<Client>,
+}
+
+impl Cluster {
+    pub fn new(connection: ClusterConnection, nodes: Vec<Client>) -> Self {
+        Cluster { connection, nodes }
+    }
+}
+
+#[async_trait]
+impl Commands for Cluster {
+    async fn run(&self, cmd: &Cmd) -> RedisResult<Value> {
+        let answer = self.connection.clone().req_packed_command(cmd).await;
+        answer.and_then(Value::extract_error)
+    }
+
+    async fn subscribe(&self, channel: &str) -> RedisResult<PubSub> {
+        let nobody = (
+            ErrorKind::ClusterConnectionNotFound,
+            "no node of the cluster answers",
+        );
+        let mut failure = nobody.into();
+        for node in &self.nodes {
+            match subscribe(node, channel).await {
+                Ok(subscribed) => return Ok(subscribed),
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
+    }
+}
+
+async fn subscribe(client: &Client, channel: &str) -> RedisResult<PubSub> {
+    let mut subscribed = client.get_async_pubsub().await?;
+    subscribed.subscribe(channel).await?;
+    Ok(subscribed)
+}

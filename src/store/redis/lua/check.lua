@@ -1,0 +1,16 @@
+#!lua flags=no-writes
+-- What admit.lua would decide; changes nothing. KEYS and ARGV as there.
+-- Replies: new · by-key, record, until or nothing · by-content, record · key-reused, rule, fields
+--   · key-forgotten · other-rule, rule · file-unknown, sha256
+local word, found, detail = judge()
+if word == 'by-key' then
+  return { word, shown(found.id), detail and string.format('%.0f', detail) or '' }
+elseif word == 'by-content' then
+  return { word, shown(found.id) }
+elseif word == 'key-reused' then
+  return { word, found, detail }
+elseif word == 'new' then
+  local unknown = unknown_file()
+  return unknown and { 'file-unknown', unknown } or { word }
+end
+return { word, found }

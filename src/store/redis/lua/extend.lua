@@ -1,0 +1,21 @@
+#!lua flags=allow-oom
+-- Renews a lease, and records progress.
+-- KEYS[1] root of the partition
+-- ARGV[1] task  ARGV[2] user  ARGV[3] fencing token  ARGV[4] lease, ms  ARGV[5] progress, JSON, or nothing
+-- Replies: recorded, until when in ms, cancelled or running · lost
+local lease, progress = tonumber(ARGV[4]), ARGV[5]
+if not holds then
+  return lost()
+end
+local expires_at = after(lease)
+redis.call('HSET', task_key(id), 'due_at', expires_at)
+if task.state == 'running' then
+  due(id, expires_at)
+else
+  redis.call('ZADD', root .. 'expiry', expires_at, id)
+end
+if progress ~= '' then
+  redis.call('HSET', task_key(id), 'progress', progress)
+  changed(id)
+end
+return { 'recorded', string.format('%.0f', expires_at), task.state }

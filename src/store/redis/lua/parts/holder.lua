@@ -1,0 +1,11 @@
+-- A lease as its holder names it: ARGV[1] the task, ARGV[2] the user, ARGV[3] the fencing token.
+local id, user, token = ARGV[1], ARGV[2], ARGV[3]
+local task = load(id)
+if task and task.user ~= user then
+  task = nil
+end
+local holds = task and task.held and task.token == token
+local function lost()
+  tally(user, 'writes_fenced', 1)
+  return { 'lost' }
+end

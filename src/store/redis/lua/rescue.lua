@@ -1,0 +1,114 @@
+#!lua flags=allow-oom
+-- Does what time has made due, in one bounded step.
+-- KEYS[1] root of the partition
+-- ARGV[1] deadlines of each kind at most
+-- ARGV[2] and ARGV[3]: the error of a lost last attempt, JSON, before and after the attempt's number
+-- Replies: rescued, queued, leases expired, expired, more or done, next deadline in ms or nothing,
+--   counts that wait to be folded, then the copies that nobody owns now
+local max, error_head, error_tail = tonumber(ARGV[1]), ARGV[2], ARGV[3]
+local queued, leases_expired, expired = 0, 0, 0
+local disowned = {}
+
+local function start_or_return(id, task)
+  if task.state ~= 'running' then
+    queued = queued + 1
+    return requeue(id, task, tonumber(task.due_at))
+  end
+  leases_expired = leases_expired + 1
+  tally(task.user, 'leases_lost', 1)
+  if tonumber(task.attempt) < tonumber(task.max_attempts or kept(task).budget) then
+    return requeue(id, task, tonumber(task.ready_at or now))
+  end
+  give_up(id, task, 'failed', error_head .. task.attempt .. error_tail, false)
+end
+
+-- Takes some of the task's keys off the record; gives whether all are gone.
+local function drop_keys(id, task)
+  local names = redis.call('SPOP', root .. 'keys:' .. id, max)
+  if task.key then
+    names[#names + 1] = task.key
+  end
+  for _, name in ipairs(names) do
+    local key = root .. 'key:' .. task.user .. ',' .. name
+    if redis.call('HGET', key, 'task') == id then
+      redis.call('DEL', key)
+    end
+  end
+  if redis.call('EXISTS', root .. 'keys:' .. id) == 1 then
+    return false
+  end
+  redis.call('HDEL', task_key(id), 'key', 'bound_at')
+  return true
+end
+
+local function expire(id, task)
+  expired = expired + 1
+  local keys = keys_until(task)
+  if keys and keys <= now and not drop_keys(id, task) then
+    return
+  end
+  if tonumber(task.kept_until) <= now then
+    if keys and keys > now then
+      redis.call('HSET', task_key(id), 'kept_until', keys)
+    elseif task.state == 'tombstone' then
+      redis.call('DEL', task_key(id))
+      redis.call('ZREM', root .. 'expiry', id)
+      return
+    else
+      disowned[#disowned + 1] = forget(id, task)
+      return
+    end
+  elseif task.result_until and tonumber(task.result_until) <= now and task.result_kind ~= 'expired' then
+    disowned[#disowned + 1] = disown_result(id, task)
+    redis.call('HSET', task_key(id), 'result_kind', 'expired')
+  end
+  redis.call('ZADD', root .. 'expiry', next_expiry(load(id)), id)
+end
+
+local function head(set)
+  return redis.call('ZRANGE', root .. set, '-inf', now, 'BYSCORE', 'LIMIT', 0, max)
+end
+
+local waiting, ending, files = head('due'), head('expiry'), head('file-expiry')
+for _, id in ipairs(waiting) do
+  local task = load(id)
+  if task then
+    start_or_return(id, task)
+  else
+    never_due(id)
+  end
+end
+for _, id in ipairs(ending) do
+  local task = load(id)
+  if not task then
+    redis.call('ZREM', root .. 'expiry', id)
+  elseif task.held then
+    leases_expired = leases_expired + 1
+    tally(task.user, 'leases_lost', 1)
+    confirm_stopped(id)
+  else
+    expire(id, task)
+  end
+end
+for _, member in ipairs(files) do
+  local sha256, user = string.match(member, '^(%x+):(.*)$')
+  local generation = redis.call('HGET', file_key(user, sha256), 'generation')
+  if generation then
+    redis.call('SREM', root .. 'blobs', sha256 .. '-' .. generation)
+    disowned[#disowned + 1] = sha256 .. '-' .. generation
+  end
+  redis.call('DEL', file_key(user, sha256))
+  redis.call('ZREM', root .. 'file-expiry', member)
+end
+local next_at = nil
+for _, set in ipairs({ 'due', 'expiry', 'file-expiry' }) do
+  local first = redis.call('ZRANGE', root .. set, 0, 0, 'WITHSCORES')
+  if first[2] and (not next_at or tonumber(first[2]) < next_at) then
+    next_at = tonumber(first[2])
+  end
+end
+local more = #waiting == max or #ending == max or #files == max
+return {
+  'rescued', tostring(queued), tostring(leases_expired), tostring(expired), more and 'more' or 'done',
+  next_at and string.format('%.0f', next_at) or '', tostring(redis.call('HLEN', root .. 'fresh')), unpack(disowned),
+}

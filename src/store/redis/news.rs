@@ -1,0 +1,86 @@
+//! News between replicas: one channel on a connection of its own. It gives latency; after every gap
+//! everything counts as unknown.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use tokio_util::sync::CancellationToken;
+
+use super::horizon::Horizon;
+use super::keys::Partition;
+use super::link::Commands;
+use crate::domain::task::TaskId;
+use crate::domain::timestamp::Timestamp;
+use crate::store::signals::Signals;
+
+const PAUSE: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+
+pub struct Listener {
+    pub link: Arc<dyn Commands>,
+    pub channel: String,
+    pub horizon: Arc<Horizon>,
+    pub signals: Signals,
+    pub stop: CancellationToken,
+}
+
+impl Listener {
+    pub async fn run(self) {
+        let stop = self.stop.clone();
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = self.listen() => {}
+        }
+    }
+
+    async fn listen(&self) {
+        let mut pause = PAUSE;
+        loop {
+            match self.link.subscribe(&self.channel).await {
+                Ok(subscribed) => {
+                    pause = PAUSE;
+                    self.catch_up();
+                    let mut messages = subscribed.into_on_message();
+                    while let Some(message) = messages.next().await {
+                        self.hear(&String::from_utf8_lossy(message.get_payload_bytes()));
+                    }
+                    tracing::warn!("the connection for news between replicas has ended");
+                }
+                Err(error) => tracing::debug!(%error, "cannot listen for news between replicas"),
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    fn catch_up(&self) {
+        self.horizon.is_unknown();
+        self.signals.work_is_ready();
+        self.signals.due_is_sooner();
+    }
+
+    /// `work p07` · `due p07 1732…` · `task id`
+    fn hear(&self, news: &str) {
+        let mut words = news.split(' ');
+        let (kind, about) = (words.next(), words.next().unwrap_or_default());
+        match (kind, Partition::parse(about)) {
+            (Some("work"), Some(partition)) => {
+                self.horizon.work(partition);
+                self.signals.work_is_ready();
+            }
+            (Some("due"), Some(partition)) => {
+                if let Some(at) = words.next().and_then(|ms| ms.parse().ok()) {
+                    self.horizon.due(partition, Timestamp::from_ms(at));
+                    self.signals.due_is_sooner();
+                }
+            }
+            (Some("task"), None) => {
+                if let Some(id) = TaskId::parse(about) {
+                    self.signals.task_changed(&id);
+                }
+            }
+            _ => tracing::debug!(news, "news that this release does not know"),
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! Several stores over one Redis, as replicas have them, and what Redis must be set up as.
+
+use std::time::Duration;
+
+use justonce::domain::task::State;
+use justonce::store::redis::{Address, Assumed, Options, RedisStore};
+use justonce::store::{Durability, LeaseRequest, Store};
+use serde_json::json;
+
+use crate::support::deadline::{until, within};
+use crate::support::redis::{RedisServer, durable, prefix, shared};
+use crate::support::store::{LONG, SHORT, draft, held, inline, recorded, redis_under, user};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_of_one_replica_wakes_the_workers_and_watchers_of_another() {
+    let prefix = prefix();
+    let (one, other) = (redis_under(&prefix).await, redis_under(&prefix).await);
+    // What was done before it began to listen is no news.
+    within("the first news", other.store.signals().work()).await;
+    assert!(other.lease_many(1, LONG).await.is_empty());
+    let task = one.new_task(&draft(json!({"n": 1}))).await;
+    let mut watch = one.store.watch(&task.id);
+    let lease = until("the task of another replica", async || {
+        other.lease_many(1, LONG).await.pop()
+    })
+    .await;
+    assert_eq!(lease.task.id, task.id);
+    within("the news of the lease", watch.changed()).await;
+    recorded(other.complete(&lease, "1").await);
+    until("the end", async || {
+        (one.task(&task.id).await.state == State::Succeeded).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_of_a_replica_that_vanished_is_rescued_by_another() {
+    let prefix = prefix();
+    let (one, other) = (redis_under(&prefix).await, redis_under(&prefix).await);
+    let task = one.new_task(&draft(json!({}))).await;
+    let silent = one.lease(SHORT).await;
+    drop(one);
+    let lease = other.lease(LONG).await;
+    assert_eq!((&lease.task.id, lease.task.attempt), (&task.id, 2));
+    assert!(lease.token > silent.token);
+    let late = other.store.complete(held(&silent), inline("1")).await;
+    crate::support::store::lost(late.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn counts_are_the_same_on_every_replica() {
+    let prefix = prefix();
+    let (one, other) = (redis_under(&prefix).await, redis_under(&prefix).await);
+    one.succeeded(&draft(json!({"n": 1})).key("k")).await;
+    other.admit(&draft(json!({"n": 1})).key("k")).await;
+    other.store.stats(Some(&user())).await.unwrap();
+    let counted = one.store.stats(None).await.unwrap();
+    assert_eq!(counted.windows.all.accepted, 1);
+    assert_eq!(counted.windows.all.duplicates_by_key, 1);
+    assert_eq!(counted.counts.of(State::Succeeded), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn scripts_that_redis_forgot_are_loaded_again() {
+    let subject = redis_under(&prefix()).await;
+    subject.new_task(&draft(json!({"n": 1}))).await;
+    command(shared(), "SCRIPT FLUSH");
+    subject.new_task(&draft(json!({"n": 2}))).await;
+    assert_eq!(subject.lease_many(9, LONG).await.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_may_drop_records_is_refused() {
+    let server = RedisServer::start(&["--maxmemory-policy", "allkeys-lru"]);
+    let refused = RedisStore::open(options(&server)).await.err().unwrap();
+    assert!(refused.to_string().contains("noeviction"), "{refused}");
+    command(&server, "CONFIG SET maxmemory-policy noeviction");
+    let store = RedisStore::open(options(&server)).await.unwrap();
+    store.ping().await.unwrap();
+    command(&server, "CONFIG SET maxmemory-policy allkeys-lru");
+    until("the change to be noticed", async || {
+        store.ping().await.err()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_durability_is_what_redis_is_set_up_for() {
+    let fsynced = RedisStore::open(options(durable())).await.unwrap();
+    assert_eq!(fsynced.durability(), Durability::Fsync);
+    let plain = RedisStore::open(options(shared())).await.unwrap();
+    assert_eq!(plain.durability(), Durability::Memory);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_replica_costs_little() {
+    let server = RedisServer::start(&[]);
+    let store = RedisStore::open(options(&server)).await.unwrap();
+    let work = async || {
+        let request = LeaseRequest {
+            types: vec!["plain".to_owned()],
+            max: 9,
+            worker: "worker".to_owned(),
+            lease: Default::default(),
+        };
+        store.lease(request).await.unwrap();
+        store.rescue().await.unwrap();
+    };
+    for _ in 0..3 {
+        work().await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    let before = commands(&server);
+    for _ in 0..4 {
+        work().await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let each_second = (commands(&server) - before) / 4;
+    assert!(each_second <= 20, "{each_second} commands a second");
+}
+
+fn options(server: &RedisServer) -> Options {
+    Options {
+        address: Address::parse(&server.url()).unwrap(),
+        prefix: prefix(),
+        assumed: Assumed::default(),
+        queue_tasks_max: 1_000,
+    }
+}
+
+/// All that the server has carried out, those of scripts included.
+fn commands(server: &RedisServer) -> u64 {
+    let info = command(server, "INFO stats");
+    let line = info
+        .lines()
+        .find_map(|line| line.strip_prefix("total_commands_processed:"));
+    line.unwrap().trim().parse().unwrap()
+}
+
+fn command(server: &RedisServer, words: &str) -> String {
+    let output = std::process::Command::new("redis-cli")
+        .args(["-p", &server.port.to_string()])
+        .args(words.split(' '))
+        .output()
+        .unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
