@@ -41,7 +41,7 @@ const fn row(
 #[rustfmt::skip]
 pub const SETTINGS: &[Setting] = &[
     row("listen",              "listen",              "JUSTONCE_LISTEN",              "ADDRESS:PORT", "Where to listen; port 0 picks a free one [default: 127.0.0.1:8080]"),
-    row("store",               "store",               "JUSTONCE_STORE",               "STORE",    "Where tasks live: embedded, memory, redis://…, rediss://…, redis+sentinel://… or redis+cluster://… [default: embedded]"),
+    row("store",               "store",               "JUSTONCE_STORE",               "STORE",    "Where tasks live: embedded, memory, redis://…, redis+sentinel://… or redis+cluster://… [default: embedded]"),
     row("mock_mode",           "mock-mode",           "MOCK_MODE",                    "BOOL",     "The same as --store memory"),
     row("redis_url",           "redis-url",           "REDIS_URL",                    "URL",      "The same as --store URL"),
     row("redis_prefix",        "redis-prefix",        "JUSTONCE_REDIS_PREFIX",        "PREFIX",   "Before every key in Redis [default: justonce]"),

@@ -1,11 +1,11 @@
-//! Where Redis is: `redis://`, `rediss://`, `redis+sentinel://` and `redis+cluster://`.
+//! Where Redis is: `redis://`, `redis+sentinel://` and `redis+cluster://`.
 
 use std::sync::Arc;
 
 use redis::cluster::ClusterClientBuilder;
 use redis::io::tcp::TcpSettings;
 use redis::sentinel::{SentinelClientBuilder, SentinelServerType};
-use redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisError, TlsMode};
+use redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisError};
 use tokio::sync::Mutex;
 use url::Url;
 
@@ -18,7 +18,6 @@ const SENTINEL_PORT: u16 = 26379;
 #[derive(Clone, PartialEq, Eq)]
 pub struct Address {
     kind: Kind,
-    is_encrypted: bool,
     hosts: Vec<(String, u16)>,
     user: Option<String>,
     password: Option<String>,
@@ -37,7 +36,9 @@ impl Address {
     /// The error is for the operator, and does not repeat the address.
     pub fn parse(text: &str) -> Result<Self, String> {
         let (scheme, rest) = text.split_once("://").ok_or("the form is redis://host")?;
-        let is_encrypted = scheme.starts_with("rediss");
+        if scheme.starts_with("rediss") {
+            return Err("encrypted connections come with a later release".to_owned());
+        }
         let (login, rest) = match rest.rsplit_once('@') {
             Some((login, rest)) => (Some(login), rest),
             None => (None, rest),
@@ -45,9 +46,9 @@ impl Address {
         let (hosts, path) = rest.split_once('/').unwrap_or((rest, ""));
         let mut path = path.split('/').filter(|part| !part.is_empty());
         let (kind, port) = match scheme {
-            "redis" | "rediss" => (Kind::Server, PORT),
-            "redis+cluster" | "rediss+cluster" => (Kind::Cluster, PORT),
-            "redis+sentinel" | "rediss+sentinel" => {
+            "redis" => (Kind::Server, PORT),
+            "redis+cluster" => (Kind::Cluster, PORT),
+            "redis+sentinel" => {
                 let name = path
                     .next()
                     .ok_or("the form is redis+sentinel://host,host/name")?;
@@ -55,8 +56,7 @@ impl Address {
             }
             _ => {
                 return Err(
-                    "the forms are redis://, rediss://, redis+sentinel:// and redis+cluster://"
-                        .to_owned(),
+                    "the forms are redis://, redis+sentinel:// and redis+cluster://".to_owned(),
                 );
             }
         };
@@ -80,7 +80,6 @@ impl Address {
             .unwrap_or_default();
         Ok(Address {
             kind,
-            is_encrypted,
             hosts,
             user,
             password,
@@ -115,11 +114,6 @@ impl Address {
         if let Some(password) = &self.password {
             builder = builder.set_client_to_redis_password(password);
         }
-        if self.is_encrypted {
-            builder = builder
-                .set_client_to_redis_tls_mode(TlsMode::Secure)
-                .set_client_to_sentinel_tls_mode(TlsMode::Secure);
-        }
         builder.build()
     }
 
@@ -145,16 +139,7 @@ impl Address {
     }
 
     fn node(&self, host: &str, port: u16) -> Result<ConnectionInfo, RedisError> {
-        let address = if self.is_encrypted {
-            ConnectionAddr::TcpTls {
-                host: host.to_owned(),
-                port,
-                insecure: false,
-                tls_params: None,
-            }
-        } else {
-            ConnectionAddr::Tcp(host.to_owned(), port)
-        };
+        let address = ConnectionAddr::Tcp(host.to_owned(), port);
         let info = address.into_connection_info()?;
         let mut settings = info.redis_settings().clone().set_db(self.database);
         if let Some(user) = &self.user {
@@ -226,11 +211,12 @@ mod tests {
         assert_eq!(one.hosts, [("db.example".to_owned(), 6379)]);
         assert_eq!(one.user.as_deref(), Some("me"));
         assert_eq!(one.password.as_deref(), Some("p@ss"));
-        assert_eq!((one.database, one.is_encrypted), (3, false));
-        let many = Address::parse("rediss+cluster://:pw@a:1,[::1]:2").unwrap();
+        assert_eq!(one.database, 3);
+        let many = Address::parse("redis+cluster://:pw@a:1,[::1]:2").unwrap();
         assert_eq!(many.kind, Kind::Cluster);
         assert_eq!(many.hosts, [("a".to_owned(), 1), ("::1".to_owned(), 2)]);
-        assert_eq!((many.user, many.is_encrypted), (None, true));
+        assert_eq!(many.user, None);
+        assert!(Address::parse("rediss://host").is_err());
         let watched = Address::parse("redis+sentinel://a,b:5/main/2").unwrap();
         assert_eq!(watched.kind, Kind::Sentinel("main".to_owned()));
         assert_eq!(watched.hosts[0].1, 26379);
