@@ -1,7 +1,7 @@
 //! Foreign files are parsed in a child process that can do nothing but compute.
 //!
 //! The child is this same program, started as `justonce sandbox <kind>`. It reads one request, opens the one file, gives
-//! up everything else ([`confine`]), parses, and answers once. The parent ([`Sandbox`]) bounds its time and output, and
+//! up everything else (`confine`), parses, and answers once. The parent ([`Sandbox`]) bounds its time and output, and
 //! turns every way in which it can end into a result or a [`SandboxError`].
 //!
 //! Why not the kernel's parent-death signal? It fires when the *thread* that started the child ends, and an async
