@@ -20,11 +20,14 @@ impl World {
     }
 
     /// A `command = …` for `justonce.toml` that runs `script` with `sh`; `$world` is this folder and `$task`
-    /// the task as the runner got it, in one line.
+    /// the task as the runner got it, in one line. A service that is killed before it has written the task
+    /// leaves the program an empty input: that is no run.
     pub fn command(&self, name: &str, script: &str) -> String {
         let path = self.path().join(format!("{name}.sh"));
         let world = self.path().display();
-        let text = format!("world='{world}'\ntask=$(cat | tr -d '\\n')\n{script}\n");
+        let text = format!(
+            "world='{world}'\ntask=$(cat | tr -d '\\n')\n[ -n \"$task\" ] || exit 75\n{script}\n"
+        );
         std::fs::write(&path, text).unwrap();
         format!("command = [\"sh\", {:?}]", path.to_str().unwrap())
     }
