@@ -1,13 +1,18 @@
 //! Connections to Redis: one server, the primary that sentinels name, or a cluster.
 
+use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use redis::aio::{ConnectionLike, MultiplexedConnection, PubSub};
 use redis::cluster_async::ClusterConnection;
+use redis::cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo};
 use redis::sentinel::SentinelClient;
-use redis::{AsyncConnectionConfig, Client, Cmd, ErrorKind, RedisResult, ServerErrorKind, Value};
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ErrorKind, RedisResult, ServerErrorKind, Value,
+    from_redis_value,
+};
 use tokio::sync::Mutex;
 
 /// A command that was not answered for so long has an unknown outcome.
@@ -21,6 +26,9 @@ const BUFFERED_COMMANDS: usize = 1024;
 #[async_trait]
 pub trait Commands: Send + Sync + 'static {
     async fn run(&self, cmd: &Cmd) -> RedisResult<Value>;
+
+    /// The answers of all servers that take writes now.
+    async fn on_every_primary(&self, cmd: &Cmd) -> RedisResult<Vec<Value>>;
 
     /// A connection of its own for news.
     async fn subscribe(&self, channel: &str) -> RedisResult<PubSub>;
@@ -127,6 +135,10 @@ impl Commands for Single {
         answer
     }
 
+    async fn on_every_primary(&self, cmd: &Cmd) -> RedisResult<Vec<Value>> {
+        Ok(vec![self.run(cmd).await?])
+    }
+
     async fn subscribe(&self, channel: &str) -> RedisResult<PubSub> {
         subscribe(&self.client().await?, channel).await
     }
@@ -149,6 +161,15 @@ impl Commands for Cluster {
     async fn run(&self, cmd: &Cmd) -> RedisResult<Value> {
         let answer = self.connection.clone().req_packed_command(cmd).await;
         answer.and_then(Value::extract_error)
+    }
+
+    async fn on_every_primary(&self, cmd: &Cmd) -> RedisResult<Vec<Value>> {
+        let everywhere = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
+        let mut connection = self.connection.clone();
+        let answers = connection.route_command(cmd.clone(), everywhere).await?;
+        let by_address: HashMap<String, Value> = from_redis_value(answers)?;
+        let answers = by_address.into_values();
+        answers.map(Value::extract_error).collect()
     }
 
     async fn subscribe(&self, channel: &str) -> RedisResult<PubSub> {
