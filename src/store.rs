@@ -437,6 +437,8 @@ pub enum Durability {
     Memory,
     /// Power loss of one machine.
     Fsync,
+    /// The end of one machine, with its disk.
+    ReplicatedFsync,
 }
 
 impl Durability {
@@ -444,6 +446,7 @@ impl Durability {
         match self {
             Durability::Memory => "memory",
             Durability::Fsync => "fsync",
+            Durability::ReplicatedFsync => "replicated-fsync",
         }
     }
 }
@@ -456,4 +459,7 @@ pub enum StoreError {
     /// The step was not executed: there is no room.
     #[error("the store is full")]
     Full,
+    /// The step was not executed: the store has come back emptied or older than what it acknowledged.
+    #[error("the store has lost what it acknowledged")]
+    StateLost,
 }

@@ -34,7 +34,17 @@ pub async fn open_store(
 ) -> anyhow::Result<Arc<dyn Store>> {
     let queue_tasks_max = settings.limits.queue_tasks_max;
     if let StoreChoice::Redis(choice) = &settings.storage.store {
-        return open_redis(choice, queue_tasks_max).await;
+        let assumed = choice.assume.as_deref().unwrap_or_default();
+        let options = Options {
+            prefix: choice.prefix.clone(),
+            assumed: Assumed::parse(assumed)
+                .context("JUSTONCE_REDIS_ASSUME takes the words noeviction and fsync")?,
+            durability_min: settings.durability_min,
+            queue_tasks_max,
+            folder: folder.map(Path::to_owned),
+            ..Options::at(redis_address(choice)?)
+        };
+        return Ok(Arc::new(RedisStore::open(options).await?));
     }
     let location = folder.map_or(Location::Memory, |folder| {
         Location::Folder(folder.to_owned())
@@ -42,18 +52,8 @@ pub async fn open_store(
     Ok(Arc::new(EmbeddedStore::open(&location, queue_tasks_max)?))
 }
 
-async fn open_redis(choice: &RedisChoice, queue_tasks_max: u64) -> anyhow::Result<Arc<dyn Store>> {
-    let address = Address::parse(&choice.url)
-        .map_err(|why| anyhow!("the address of Redis cannot be read: {why}"))?;
-    let assumed = choice.assume.as_deref().unwrap_or_default();
-    let options = Options {
-        address,
-        prefix: choice.prefix.clone(),
-        assumed: Assumed::parse(assumed)
-            .context("JUSTONCE_REDIS_ASSUME takes the words noeviction and fsync")?,
-        queue_tasks_max,
-    };
-    Ok(Arc::new(RedisStore::open(options).await?))
+fn redis_address(choice: &RedisChoice) -> anyhow::Result<Address> {
+    Address::parse(&choice.url).map_err(|why| anyhow!("the address of Redis cannot be read: {why}"))
 }
 
 /// Parsers may give as much as a result may have.

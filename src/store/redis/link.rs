@@ -7,10 +7,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use redis::aio::{ConnectionLike, MultiplexedConnection, PubSub};
 use redis::cluster_async::ClusterConnection;
-use redis::cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo};
+use redis::cluster_routing::{
+    MultipleNodeRoutingInfo, Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr,
+};
 use redis::sentinel::SentinelClient;
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ErrorKind, RedisResult, ServerErrorKind, Value,
+    AsyncConnectionConfig, Client, Cmd, ErrorKind, Pipeline, RedisResult, ServerErrorKind, Value,
     from_redis_value,
 };
 use tokio::sync::Mutex;
@@ -29,6 +31,12 @@ pub trait Commands: Send + Sync + 'static {
 
     /// The answers of all servers that take writes now.
     async fn on_every_primary(&self, cmd: &Cmd) -> RedisResult<Vec<Value>>;
+
+    /// Commands behind one another on one connection, to the server that holds the key.
+    async fn run_together(&self, key: &str, cmds: &[Cmd]) -> RedisResult<Vec<Value>>;
+
+    /// Whether one server holds everything.
+    fn is_one_server(&self) -> bool;
 
     /// A connection of its own for news.
     async fn subscribe(&self, channel: &str) -> RedisResult<PubSub>;
@@ -139,6 +147,25 @@ impl Commands for Single {
         Ok(vec![self.run(cmd).await?])
     }
 
+    async fn run_together(&self, _: &str, cmds: &[Cmd]) -> RedisResult<Vec<Value>> {
+        let Numbered {
+            mut connection,
+            number,
+        } = self.connection().await?;
+        let pipeline = pipeline(cmds);
+        let answers = connection.req_packed_commands(&pipeline, 0, cmds.len());
+        let answers = answers.await.inspect_err(|error| {
+            if error.is_unrecoverable_error() {
+                self.give_up(number);
+            }
+        })?;
+        answers.into_iter().map(Value::extract_error).collect()
+    }
+
+    fn is_one_server(&self) -> bool {
+        true
+    }
+
     async fn subscribe(&self, channel: &str) -> RedisResult<PubSub> {
         subscribe(&self.client().await?, channel).await
     }
@@ -172,6 +199,21 @@ impl Commands for Cluster {
         answers.map(Value::extract_error).collect()
     }
 
+    async fn run_together(&self, key: &str, cmds: &[Cmd]) -> RedisResult<Vec<Value>> {
+        let node = SingleNodeRoutingInfo::SpecificNode(Route::with_key(key, SlotAddr::Master));
+        let mut connection = self.connection.clone();
+        let answers = connection.route_pipeline(pipeline(cmds), 0, cmds.len(), node);
+        answers
+            .await?
+            .into_iter()
+            .map(Value::extract_error)
+            .collect()
+    }
+
+    fn is_one_server(&self) -> bool {
+        false
+    }
+
     async fn subscribe(&self, channel: &str) -> RedisResult<PubSub> {
         let nobody = (
             ErrorKind::ClusterConnectionNotFound,
@@ -186,6 +228,14 @@ impl Commands for Cluster {
         }
         Err(failure)
     }
+}
+
+fn pipeline(cmds: &[Cmd]) -> Pipeline {
+    let mut pipeline = Pipeline::new();
+    for cmd in cmds {
+        pipeline.add_command(cmd.clone());
+    }
+    pipeline
 }
 
 async fn subscribe(client: &Client, channel: &str) -> RedisResult<PubSub> {
