@@ -2,6 +2,7 @@
 //! in order. The only module that names adapters.
 
 pub mod bootstrap;
+pub mod doctor;
 pub mod folder;
 pub mod greeting;
 pub mod log_buffer;

@@ -22,6 +22,7 @@ mod agreement;
 mod api_keys;
 mod chores;
 mod confirmations;
+mod diagnosis;
 mod files;
 mod guard;
 mod horizon;
@@ -74,6 +75,7 @@ use crate::domain::task::{Progress, State, Task, TaskError, TaskId};
 use crate::domain::timestamp::Timestamp;
 
 pub use self::address::Address;
+pub use self::diagnosis::{Diagnosis, diagnose};
 pub use self::guard::Assumed;
 
 /// The layout of keys and records that this code reads and writes. A newer one is refused.

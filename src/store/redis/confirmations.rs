@@ -29,7 +29,8 @@ pub struct Demand {
 
 pub struct Confirmations {
     is_one_server: bool,
-    demand: RwLock<Option<Demand>>,
+    /// Or why nothing must be promised now.
+    demand: RwLock<Result<Option<Demand>, String>>,
     lanes: Vec<Lane>,
 }
 
@@ -45,13 +46,19 @@ impl Confirmations {
     pub fn new(is_one_server: bool) -> Self {
         Confirmations {
             is_one_server,
-            demand: RwLock::new(None),
+            demand: RwLock::new(Ok(None)),
             lanes: (0..LANES).map(|_| Lane::default()).collect(),
         }
     }
 
-    pub fn set(&self, demand: Option<Demand>) {
+    pub fn set(&self, demand: Result<Option<Demand>, String>) {
         *self.demand.write().unwrap_or_else(PoisonError::into_inner) = demand;
+    }
+
+    /// What is to be waited for behind a promise. An error where none may be made.
+    pub fn demand(&self) -> Result<Option<Demand>, StoreError> {
+        let demand = self.demand.read().unwrap_or_else(PoisonError::into_inner);
+        demand.clone().map_err(|fault| unavailable(&fault))
     }
 
     /// Returns when everything that was written before is where it is asked to be.
@@ -62,8 +69,9 @@ impl Confirmations {
         partition: Partition,
         root: &str,
     ) -> Result<(), StoreError> {
-        let demand = *self.demand.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(demand) = demand else { return Ok(()) };
+        let Some(demand) = self.demand()? else {
+            return Ok(());
+        };
         let lane = self.lane(partition);
         let arrived = lane.arrived.fetch_add(1, Ordering::AcqRel) + 1;
         let _turn = lane.turn.lock().await;

@@ -14,7 +14,7 @@ use super::step::{Step, Steps, unavailable};
 use crate::store::{Durability, StoreError};
 
 /// Between two looks.
-pub const EVERY: Duration = Duration::from_secs(5);
+pub const EVERY: Duration = Duration::from_secs(2);
 
 /// What the operator vouches for where Redis does not show its settings.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -91,7 +91,10 @@ impl Guard {
         {
             tracing::error!(fault, "Redis is not set up as it must be");
         }
-        steps.confirmations().set(seen.demand);
+        steps.confirmations().set(match &seen.fault {
+            Some(fault) => Err(fault.clone()),
+            None => Ok(seen.demand),
+        });
         *self.seen.write().unwrap_or_else(PoisonError::into_inner) = seen;
         Ok(())
     }

@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::keys::{Keys, Partition};
 use super::step::Steps;
-use crate::store::StoreError;
 
 /// More partitions than this share places.
 const PLACES: usize = 64;
@@ -35,20 +34,18 @@ impl Silence {
             .is_some_and(|place| !place.swap(true, Ordering::Relaxed))
     }
 
-    /// Asks for every partition that is silent, and ends the silence of those that answer.
+    /// Whether there was one.
+    pub fn end(&self, partition: Option<Partition>) -> bool {
+        self.place(partition)
+            .is_some_and(|place| place.swap(false, Ordering::Relaxed))
+    }
+
+    /// Asks for every partition that is silent: an answer ends the silence.
     pub async fn probe(&self, steps: &Steps, keys: &Keys) {
         let silent = keys.partitions().filter(|&p| self.covers(Some(p)));
-        let probes = silent.map(|partition| async move {
-            let marked = steps.mark(keys.root(partition)).await;
-            if !matches!(marked, Err(StoreError::Unavailable(_))) {
-                if let Some(place) = self.place(Some(partition)) {
-                    place.store(false, Ordering::Relaxed);
-                }
-                tracing::info!("Redis answers again");
-            }
-        });
         let at_most = if self.is_one_server { 1 } else { PLACES };
-        futures_util::future::join_all(probes.take(at_most)).await;
+        let probes = silent.take(at_most).map(|p| steps.mark(keys.root(p)));
+        futures_util::future::join_all(probes).await;
     }
 
     /// None for a command of no partition on one server of many: it says nothing about the others.

@@ -94,6 +94,15 @@ impl Step {
         self.cmd.arg(arg);
     }
 
+    fn promises(&self) -> bool {
+        let kind = self.script.map(|script| script.kind);
+        kind == Some(Kind::Promises)
+    }
+
+    fn partition(&self) -> Option<Partition> {
+        self.place.as_ref().map(|place| place.partition)
+    }
+
     fn name(&self) -> &'static str {
         self.script.map_or("a command", |script| script.name)
     }
@@ -185,18 +194,24 @@ impl Steps {
 
     /// Whether Redis takes writes to this partition, and remembers what it has acknowledged there.
     pub async fn mark(&self, root: &str) -> Result<(), StoreError> {
-        self.value(Step::new(&MARK, &[root]).anyway())
-            .await
-            .map(|_| ())
+        let step = Step::new(&MARK, &[root]).anyway();
+        let partition = step.partition();
+        let marked = self.value(step).await.map(|_| ());
+        if !matches!(marked, Err(StoreError::Unavailable(_))) && self.silence.end(partition) {
+            tracing::info!("Redis answers again");
+        }
+        marked
     }
 
     fn may_be_taken(&self, step: &Step) -> Result<(), StoreError> {
         if self.marks.is_lost() {
             return Err(StoreError::StateLost);
         }
-        let partition = step.place.as_ref().map(|place| place.partition);
-        if self.silence.covers(partition) {
+        if self.silence.covers(step.partition()) {
             return Err(unavailable("Redis has not answered for a while"));
+        }
+        if step.promises() {
+            self.confirmations.demand()?;
         }
         Ok(())
     }
@@ -252,8 +267,7 @@ impl Steps {
 
     /// The whole wait was in vain: nobody else waits until Redis takes writes again.
     fn has_failed(&self, step: &Step) {
-        let partition = step.place.as_ref().map(|place| place.partition);
-        if self.silence.begin(partition) {
+        if self.silence.begin(step.partition()) {
             tracing::warn!("Redis does not answer, or takes no writes");
         }
     }

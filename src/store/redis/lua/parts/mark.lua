@@ -4,6 +4,6 @@ local mark_floor = tonumber(table.remove(ARGV))
 local mark_key = KEYS[1] .. 'mark:' .. table.remove(ARGV)
 local mark = redis.call('INCR', mark_key)
 if mark <= mark_floor then
-  redis.call('DECR', mark_key)
+  redis.call(mark == 1 and 'DEL' or 'DECR', mark_key)
   return redis.error_reply('STATELOST mark ' .. mark .. ' where ' .. mark_floor .. ' was told')
 end
