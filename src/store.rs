@@ -18,7 +18,7 @@ use crate::domain::file::{BlobName, File};
 use crate::domain::fingerprint::{FieldHashes, Fingerprint, FingerprintRule};
 use crate::domain::idempotency_key::IdempotencyKey;
 use crate::domain::principal::{Scopes, UserId};
-use crate::domain::stats::Stats;
+use crate::domain::stats::{Crew, Stats};
 use crate::domain::submission::Submission;
 use crate::domain::task::{FencingToken, Progress, State, Task, TaskError, TaskId};
 use crate::domain::timestamp::Timestamp;
@@ -91,6 +91,11 @@ pub trait Store: Send + Sync + 'static {
 
     /// What is counted for one user, or for all.
     async fn stats(&self, user: Option<&UserId>) -> Result<Stats, StoreError>;
+
+    /// Says what the workers of this process do; gives what those of all replicas do, as of a second ago.
+    async fn muster(&self, own: Crew) -> Result<Crew, StoreError> {
+        Ok(own)
+    }
 
     /// Counts the time from a whole request to its answer.
     fn record_submit_latency(&self, user: &UserId, took: Duration);

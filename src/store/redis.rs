@@ -32,6 +32,7 @@ mod lifecycle;
 mod link;
 mod list;
 mod marks;
+mod muster;
 mod news;
 mod outcome;
 mod record;
@@ -70,7 +71,7 @@ use super::{
 use crate::domain::digest::Sha256Digest;
 use crate::domain::file::{BlobName, File};
 use crate::domain::principal::UserId;
-use crate::domain::stats::Stats;
+use crate::domain::stats::{Crew, Stats};
 use crate::domain::task::{Progress, State, Task, TaskError, TaskId};
 use crate::domain::timestamp::Timestamp;
 
@@ -504,6 +505,10 @@ impl Store for RedisStore {
         let parts = &*self.0;
         parts.write_notes().await?;
         stats::stats(&parts.steps, &parts.keys, user).await
+    }
+
+    async fn muster(&self, own: Crew) -> Result<Crew, StoreError> {
+        muster::muster(&self.0.steps, &self.0.keys, own).await
     }
 
     fn record_submit_latency(&self, user: &UserId, took: Duration) {

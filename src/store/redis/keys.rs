@@ -124,6 +124,11 @@ pub fn open(root: &str) -> String {
     format!("{root}open")
 }
 
+/// Replicas that are there.
+pub fn replicas(root: &str) -> String {
+    format!("{root}replicas")
+}
+
 pub fn api_keys(root: &str) -> String {
     format!("{root}api-keys")
 }

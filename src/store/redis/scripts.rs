@@ -95,6 +95,7 @@ scripts! {
     CREATE_API_KEY = "create_api_key" Promises [];
     REVOKE_API_KEY = "revoke_api_key" Promises [clock];
     MARK = "mark" Writes [];
+    MUSTER = "muster" Writes [clock];
     OPEN = "open" Apart [];
     ACCEPT = "accept" Apart [];
 }
