@@ -18,7 +18,7 @@ use crate::domain::file::{BlobName, File};
 use crate::domain::fingerprint::{FieldHashes, Fingerprint, FingerprintRule};
 use crate::domain::idempotency_key::IdempotencyKey;
 use crate::domain::principal::{Scopes, UserId};
-use crate::domain::stats::Stats;
+use crate::domain::stats::{Crew, Stats};
 use crate::domain::submission::Submission;
 use crate::domain::task::{FencingToken, Progress, State, Task, TaskError, TaskId};
 use crate::domain::timestamp::Timestamp;
@@ -91,6 +91,11 @@ pub trait Store: Send + Sync + 'static {
 
     /// What is counted for one user, or for all.
     async fn stats(&self, user: Option<&UserId>) -> Result<Stats, StoreError>;
+
+    /// Says what the workers of this process do; gives what those of all replicas do, as of a second ago.
+    async fn muster(&self, own: Crew) -> Result<Crew, StoreError> {
+        Ok(own)
+    }
 
     /// Counts the time from a whole request to its answer.
     fn record_submit_latency(&self, user: &UserId, took: Duration);
@@ -437,6 +442,8 @@ pub enum Durability {
     Memory,
     /// Power loss of one machine.
     Fsync,
+    /// The end of one machine, with its disk.
+    ReplicatedFsync,
 }
 
 impl Durability {
@@ -444,6 +451,7 @@ impl Durability {
         match self {
             Durability::Memory => "memory",
             Durability::Fsync => "fsync",
+            Durability::ReplicatedFsync => "replicated-fsync",
         }
     }
 }
@@ -456,4 +464,7 @@ pub enum StoreError {
     /// The step was not executed: there is no room.
     #[error("the store is full")]
     Full,
+    /// The step was not executed: the store has come back emptied or older than what it acknowledged.
+    #[error("the store has lost what it acknowledged")]
+    StateLost,
 }

@@ -11,7 +11,7 @@ use crate::domain::principal::{Scope, Scopes, UserId};
 use crate::domain::timestamp::Timestamp;
 use crate::http::api::AuthMode;
 use crate::http::api_key::PresentedKey;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 /// In the data folder, readable by its owner only.
 const FILE_NAME: &str = "bootstrap-key";
@@ -23,11 +23,19 @@ pub async fn ensure_admin_key(
     settings: &Settings,
     data: Option<&Path>,
 ) -> anyhow::Result<Option<String>> {
-    match (settings.edge.auth, &settings.bootstrap_key) {
-        (AuthMode::Off, _) => Ok(None),
-        (AuthMode::Keys, Some(text)) => take(store, text).await.map(|()| None),
-        (AuthMode::Keys, None) if store.api_keys().await?.is_empty() => make(store, data).await,
-        (AuthMode::Keys, None) => Ok(None),
+    if settings.edge.auth == AuthMode::Off {
+        return Ok(None);
+    }
+    let known = match store.api_keys().await {
+        Ok(known) => known,
+        // Nothing can be made until somebody has looked at it; the next start will.
+        Err(StoreError::StateLost) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    match &settings.bootstrap_key {
+        Some(text) => take(store, text).await.map(|()| None),
+        None if known.is_empty() => make(store, data).await,
+        None => Ok(None),
     }
 }
 

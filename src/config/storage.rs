@@ -71,7 +71,8 @@ impl Storage {
     /// The most that the store can offer; what Redis does offer is seen when it is there.
     pub fn durability(&self) -> Durability {
         match self.store {
-            StoreChoice::Embedded | StoreChoice::Redis(_) => Durability::Fsync,
+            StoreChoice::Redis(_) => Durability::ReplicatedFsync,
+            StoreChoice::Embedded => Durability::Fsync,
             StoreChoice::Memory => Durability::Memory,
         }
     }

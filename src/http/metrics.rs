@@ -15,7 +15,7 @@ use prometheus_client::registry::Registry;
 use super::api::Api;
 use super::code::Code;
 use super::problem::Problem;
-use crate::domain::stats::{Stats, Tally};
+use crate::domain::stats::{Crew, Stats, Tally};
 use crate::domain::task::State as TaskState;
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -31,7 +31,8 @@ const PLAIN_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 pub async fn metrics(State(api): State<Api>, headers: HeaderMap) -> Result<Response, Problem> {
     let stats = api.store.stats(None).await?;
     let mut registry = Registry::default();
-    register(&stats, &api, &mut registry);
+    let crew = api.store.muster(api.workers.crew()).await?;
+    register(&stats, crew, &mut registry);
     api.requests().register(&mut registry);
     let mut body = String::new();
     text::encode(&mut body, &registry)
@@ -63,7 +64,7 @@ struct Latency {
 
 type Number = Gauge<f64, AtomicU64>;
 
-fn register(stats: &Stats, api: &Api, registry: &mut Registry) {
+fn register(stats: &Stats, crew: Crew, registry: &mut Registry) {
     let tasks = Family::<Tasks, Gauge>::default();
     for (name, counts) in &stats.by_type {
         for state in TaskState::ALL {
@@ -135,13 +136,18 @@ fn register(stats: &Stats, api: &Api, registry: &mut Registry) {
         ),
         (
             "justonce_workers_busy",
-            "Attempts that run in this process",
-            api.workers.busy() as f64,
+            "Attempts that run, in all replicas",
+            crew.busy as f64,
         ),
         (
-            "justonce_workers_capacity",
-            "Attempts at a time of work that uses the processor, in this process",
-            api.workers.capacity() as f64,
+            "justonce_workers_idle",
+            "Attempts that could run besides, in all replicas",
+            crew.idle as f64,
+        ),
+        (
+            "justonce_replicas",
+            "Processes that share this store",
+            crew.replicas as f64,
         ),
     ] {
         let gauge = Number::default();

@@ -17,6 +17,7 @@ mod once;
 mod pages;
 mod parsing;
 mod problems;
+mod redis_trouble;
 mod replicas;
 mod retries;
 mod store_conformance;

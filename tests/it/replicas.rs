@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use justonce::domain::task::State;
-use justonce::store::redis::{Address, Assumed, Options, RedisStore};
+use justonce::store::redis::{Address, Options, RedisStore};
 use justonce::store::{Durability, LeaseRequest, Store};
 use serde_json::json;
 
@@ -121,10 +121,9 @@ async fn an_idle_replica_costs_little() {
 
 fn options(server: &RedisServer) -> Options {
     Options {
-        address: Address::parse(&server.url()).unwrap(),
         prefix: prefix(),
-        assumed: Assumed::default(),
         queue_tasks_max: 1_000,
+        ..Options::at(Address::parse(&server.url()).unwrap())
     }
 }
 

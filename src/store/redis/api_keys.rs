@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::keys::{self, Keys, Partition};
+use super::leases::expect;
 use super::record::{from_json, to_json};
 use super::reply::{Reply, senseless};
-use super::scripts::REVOKE_API_KEY;
+use super::scripts::{CREATE_API_KEY, REVOKE_API_KEY};
 use super::step::{Step, Steps};
 use crate::domain::digest::Sha256Digest;
 use crate::domain::principal::{Scopes, UserId};
@@ -32,11 +33,11 @@ pub async fn create(steps: &Steps, keys: &Keys, key: &ApiKey) -> Result<(), Stor
         created_at: key.created_at.as_ms(),
         expires_at: key.expires_at.map(Timestamp::as_ms),
     };
-    let step = Step::command("HSETNX")
-        .arg(keys::api_keys(keys.root(Partition::FIRST)))
+    let root = keys.root(Partition::FIRST);
+    let step = Step::new(&CREATE_API_KEY, &[root, &keys::api_keys(root)])
         .arg(&key.id)
         .arg(to_json(&stored)?);
-    steps.value(step).await.map(|_| ())
+    expect(&mut steps.take(step).await?, "created")
 }
 
 pub async fn find(steps: &Steps, keys: &Keys, id: &str) -> Result<Option<ApiKey>, StoreError> {
@@ -72,7 +73,7 @@ pub async fn all(steps: &Steps, keys: &Keys) -> Result<Vec<ApiKey>, StoreError> 
 pub async fn revoke(steps: &Steps, keys: &Keys, id: &str) -> Result<bool, StoreError> {
     let root = keys.root(Partition::FIRST);
     let (known, revoked) = (keys::api_keys(root), keys::api_keys_revoked(root));
-    let step = Step::new(&REVOKE_API_KEY, &[&known, &revoked]).arg(id);
+    let step = Step::new(&REVOKE_API_KEY, &[root, &known, &revoked]).arg(id);
     match steps.take(step).await?.word()?.as_str() {
         "revoked" => Ok(true),
         "unknown" => Ok(false),

@@ -1,13 +1,20 @@
 //! Connections to Redis: one server, the primary that sentinels name, or a cluster.
 
+use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use redis::aio::{ConnectionLike, MultiplexedConnection, PubSub};
 use redis::cluster_async::ClusterConnection;
+use redis::cluster_routing::{
+    MultipleNodeRoutingInfo, Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr,
+};
 use redis::sentinel::SentinelClient;
-use redis::{AsyncConnectionConfig, Client, Cmd, ErrorKind, RedisResult, ServerErrorKind, Value};
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ErrorKind, Pipeline, RedisResult, ServerErrorKind, Value,
+    from_redis_value,
+};
 use tokio::sync::Mutex;
 
 /// A command that was not answered for so long has an unknown outcome.
@@ -21,6 +28,15 @@ const BUFFERED_COMMANDS: usize = 1024;
 #[async_trait]
 pub trait Commands: Send + Sync + 'static {
     async fn run(&self, cmd: &Cmd) -> RedisResult<Value>;
+
+    /// The answers of all servers that take writes now.
+    async fn on_every_primary(&self, cmd: &Cmd) -> RedisResult<Vec<Value>>;
+
+    /// Commands behind one another on one connection, to the server that holds the key.
+    async fn run_together(&self, key: &str, cmds: &[Cmd]) -> RedisResult<Vec<Value>>;
+
+    /// Whether one server holds everything.
+    fn is_one_server(&self) -> bool;
 
     /// A connection of its own for news.
     async fn subscribe(&self, channel: &str) -> RedisResult<PubSub>;
@@ -127,6 +143,29 @@ impl Commands for Single {
         answer
     }
 
+    async fn on_every_primary(&self, cmd: &Cmd) -> RedisResult<Vec<Value>> {
+        Ok(vec![self.run(cmd).await?])
+    }
+
+    async fn run_together(&self, _: &str, cmds: &[Cmd]) -> RedisResult<Vec<Value>> {
+        let Numbered {
+            mut connection,
+            number,
+        } = self.connection().await?;
+        let pipeline = pipeline(cmds);
+        let answers = connection.req_packed_commands(&pipeline, 0, cmds.len());
+        let answers = answers.await.inspect_err(|error| {
+            if error.is_unrecoverable_error() {
+                self.give_up(number);
+            }
+        })?;
+        answers.into_iter().map(Value::extract_error).collect()
+    }
+
+    fn is_one_server(&self) -> bool {
+        true
+    }
+
     async fn subscribe(&self, channel: &str) -> RedisResult<PubSub> {
         subscribe(&self.client().await?, channel).await
     }
@@ -151,6 +190,30 @@ impl Commands for Cluster {
         answer.and_then(Value::extract_error)
     }
 
+    async fn on_every_primary(&self, cmd: &Cmd) -> RedisResult<Vec<Value>> {
+        let everywhere = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
+        let mut connection = self.connection.clone();
+        let answers = connection.route_command(cmd.clone(), everywhere).await?;
+        let by_address: HashMap<String, Value> = from_redis_value(answers)?;
+        let answers = by_address.into_values();
+        answers.map(Value::extract_error).collect()
+    }
+
+    async fn run_together(&self, key: &str, cmds: &[Cmd]) -> RedisResult<Vec<Value>> {
+        let node = SingleNodeRoutingInfo::SpecificNode(Route::with_key(key, SlotAddr::Master));
+        let mut connection = self.connection.clone();
+        let answers = connection.route_pipeline(pipeline(cmds), 0, cmds.len(), node);
+        answers
+            .await?
+            .into_iter()
+            .map(Value::extract_error)
+            .collect()
+    }
+
+    fn is_one_server(&self) -> bool {
+        false
+    }
+
     async fn subscribe(&self, channel: &str) -> RedisResult<PubSub> {
         let nobody = (
             ErrorKind::ClusterConnectionNotFound,
@@ -165,6 +228,14 @@ impl Commands for Cluster {
         }
         Err(failure)
     }
+}
+
+fn pipeline(cmds: &[Cmd]) -> Pipeline {
+    let mut pipeline = Pipeline::new();
+    for cmd in cmds {
+        pipeline.add_command(cmd.clone());
+    }
+    pipeline
 }
 
 async fn subscribe(client: &Client, channel: &str) -> RedisResult<PubSub> {

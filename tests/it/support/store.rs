@@ -15,7 +15,7 @@ use justonce::domain::task_type::{
     DedupMode, DedupPolicy, FilesRule, Retention, RunnerSpec, TaskType,
 };
 use justonce::store::embedded::{EmbeddedStore, Location};
-use justonce::store::redis::{Address, Assumed, Options, RedisStore};
+use justonce::store::redis::{Address, Options, RedisStore};
 use justonce::store::{
     Admission, Admitted, Fenced, Found, Held, Lease, LeaseRequest, Rescued, Store, TaskResult,
 };
@@ -80,10 +80,9 @@ async fn replica(prefix: &str, queue_tasks_max: u64) -> Arc<dyn Store> {
     // `TEST_REDIS_URL` names a cluster, or whatever else the promises are to be held against.
     let url = std::env::var("TEST_REDIS_URL").unwrap_or_else(|_| super::redis::shared().url());
     let options = Options {
-        address: Address::parse(&url).unwrap(),
         prefix: prefix.to_owned(),
-        assumed: Assumed::default(),
         queue_tasks_max,
+        ..Options::at(Address::parse(&url).unwrap())
     };
     Arc::new(RedisStore::open(options).await.unwrap())
 }
