@@ -3,9 +3,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
 
-use redis::{Value, from_redis_value};
+use redis::from_redis_value;
 use tokio::sync::Mutex;
 
 use super::keys::{self, Partition};
@@ -14,8 +13,10 @@ use super::marks::Known;
 use super::step::unavailable;
 use crate::store::StoreError;
 
-/// What a round waits for its copies at most.
-const WAIT_MAX: Duration = Duration::from_secs(1);
+/// What a round waits for its copies at most, in ms, one wait behind the other. Replicas are asked how far
+/// they are when a wait begins, and not again before a second is over: most have not fsynced yet when the
+/// first asks, and have when the second does.
+const WAITS_MS: [u64; 6] = [5, 20, 75, 200, 300, 400];
 /// More partitions than this share rounds.
 const LANES: usize = 64;
 
@@ -105,14 +106,18 @@ async fn round(
     let floor = known.floor(partition);
     let mut mark = redis::cmd("INCR");
     mark.arg(keys::mark(root, known.name()));
-    let mut wait = redis::cmd("WAITAOF");
-    wait.arg(demand.local)
-        .arg(demand.replicas)
-        .arg(u64::try_from(WAIT_MAX.as_millis()).unwrap_or(u64::MAX));
-    let answers = link.run_together(root, &[mark, wait]).await;
-    let answers = answers.map_err(|error| unavailable(&format!("WAITAOF: {error}")))?;
-    let [mark, copies] = <[Value; 2]>::try_from(answers)
-        .map_err(|_| unavailable("WAITAOF: an answer is missing"))?;
+    let waits = WAITS_MS.map(|ms| {
+        let mut wait = redis::cmd("WAITAOF");
+        wait.arg(demand.local).arg(demand.replicas).arg(ms);
+        wait
+    });
+    let together: Vec<_> = std::iter::once(mark).chain(waits).collect();
+    let answers = link.run_together(root, &together).await;
+    let mut answers = answers.map_err(|error| unavailable(&format!("WAITAOF: {error}")))?;
+    // The last wait has the last word.
+    let (Some(copies), Some(mark)) = (answers.pop(), answers.into_iter().next()) else {
+        return Err(unavailable("WAITAOF: an answer is missing"));
+    };
     let mark: u64 = from_redis_value(mark).map_err(|_| unavailable("INCR: not a number"))?;
     if mark <= floor {
         return Err(StoreError::StateLost);
