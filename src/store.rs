@@ -111,6 +111,8 @@ pub trait Store: Send + Sync + 'static {
     async fn unowned(&self, names: Vec<BlobName>) -> Result<Vec<BlobName>, StoreError>;
 
     async fn create_api_key(&self, key: ApiKey) -> Result<(), StoreError>;
+    /// Records a key unless there is another one. Returns whether it is on record.
+    async fn create_first_api_key(&self, key: ApiKey) -> Result<bool, StoreError>;
     async fn api_key(&self, id: &str) -> Result<Option<ApiKey>, StoreError>;
     async fn api_keys(&self) -> Result<Vec<ApiKey>, StoreError>;
     /// Whether there was a key to revoke.

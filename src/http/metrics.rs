@@ -17,6 +17,7 @@ use super::code::Code;
 use super::problem::Problem;
 use crate::domain::stats::{Crew, Stats, Tally};
 use crate::domain::task::State as TaskState;
+use crate::store::StoreError;
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const PLAIN_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -29,10 +30,16 @@ const PLAIN_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
     )
 )]
 pub async fn metrics(State(api): State<Api>, headers: HeaderMap) -> Result<Response, Problem> {
-    let stats = api.store.stats(None).await?;
     let mut registry = Registry::default();
-    let crew = api.store.muster(api.workers.crew()).await?;
-    register(&stats, crew, &mut registry);
+    let seen = async {
+        let stats = api.store.stats(None).await?;
+        Ok((stats, api.store.muster(api.workers.crew()).await?))
+    };
+    let seen: Result<_, StoreError> = seen.await;
+    register_health(seen.as_ref().err(), &mut registry);
+    if let Ok((stats, crew)) = &seen {
+        register(stats, *crew, &mut registry);
+    }
     api.requests().register(&mut registry);
     let mut body = String::new();
     text::encode(&mut body, &registry)
@@ -63,6 +70,26 @@ struct Latency {
 }
 
 type Number = Gauge<f64, AtomicU64>;
+
+/// Without its store, a process still tells of itself.
+fn register_health(failure: Option<&StoreError>, registry: &mut Registry) {
+    for (name, help, holds) in [
+        (
+            "justonce_store_available",
+            "1 while the store answers this process",
+            failure.is_none(),
+        ),
+        (
+            "justonce_state_lost",
+            "1 while the store lacks what it has acknowledged, until an operator accepts it",
+            failure == Some(&StoreError::StateLost),
+        ),
+    ] {
+        let gauge = Number::default();
+        gauge.set(f64::from(u8::from(holds)));
+        registry.register(name, help, gauge);
+    }
+}
 
 fn register(stats: &Stats, crew: Crew, registry: &mut Registry) {
     let tasks = Family::<Tasks, Gauge>::default();

@@ -531,6 +531,10 @@ impl Store for RedisStore {
         api_keys::create(&self.0.steps, &self.0.keys, &key).await
     }
 
+    async fn create_first_api_key(&self, key: ApiKey) -> Result<bool, StoreError> {
+        api_keys::create_first(&self.0.steps, &self.0.keys, &key).await
+    }
+
     async fn api_key(&self, id: &str) -> Result<Option<ApiKey>, StoreError> {
         api_keys::find(&self.0.steps, &self.0.keys, id).await
     }

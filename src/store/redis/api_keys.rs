@@ -26,6 +26,24 @@ struct Stored {
 }
 
 pub async fn create(steps: &Steps, keys: &Keys, key: &ApiKey) -> Result<(), StoreError> {
+    expect(&mut record(steps, keys, key, "").await?, "created")
+}
+
+/// Whether it is on record: another one is in its way.
+pub async fn create_first(steps: &Steps, keys: &Keys, key: &ApiKey) -> Result<bool, StoreError> {
+    match record(steps, keys, key, "first").await?.word()?.as_str() {
+        "created" => Ok(true),
+        "taken" => Ok(false),
+        _ => Err(senseless()),
+    }
+}
+
+async fn record(
+    steps: &Steps,
+    keys: &Keys,
+    key: &ApiKey,
+    which: &str,
+) -> Result<Reply, StoreError> {
     let stored = Stored {
         secret_hash: key.secret_hash,
         user: key.user.as_str().to_owned(),
@@ -36,8 +54,9 @@ pub async fn create(steps: &Steps, keys: &Keys, key: &ApiKey) -> Result<(), Stor
     let root = keys.root(Partition::FIRST);
     let step = Step::new(&CREATE_API_KEY, &[root, &keys::api_keys(root)])
         .arg(&key.id)
-        .arg(to_json(&stored)?);
-    expect(&mut steps.take(step).await?, "created")
+        .arg(to_json(&stored)?)
+        .arg(which);
+    steps.take(step).await
 }
 
 pub async fn find(steps: &Steps, keys: &Keys, id: &str) -> Result<Option<ApiKey>, StoreError> {
