@@ -36,6 +36,7 @@ mod scripts;
 mod stats;
 mod step;
 mod suppressed;
+mod trust;
 
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -68,6 +69,7 @@ use crate::domain::timestamp::Timestamp;
 
 pub use self::address::Address;
 pub use self::guard::Assumed;
+pub use self::trust::Trust;
 
 /// The layout of keys and records that this code reads and writes. A newer one is refused.
 const SCHEMA: u32 = 1;
