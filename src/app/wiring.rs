@@ -17,7 +17,7 @@ use crate::http::api::Api;
 use crate::http::listener::{self, Shutdown};
 use crate::sandbox::{self, Sandbox};
 use crate::store::embedded::{EmbeddedStore, Location};
-use crate::store::redis::{Address, Assumed, Options, RedisStore};
+use crate::store::redis::{Address, Assumed, Options, RedisStore, Trust};
 use crate::store::{Durability, Store};
 
 /// Files need not survive what the records that name them do not.
@@ -48,8 +48,15 @@ pub fn redis_options(
     settings: &Settings,
     folder: Option<&Path>,
 ) -> anyhow::Result<Options> {
-    let address = Address::parse(&choice.url)
+    let mut address = Address::parse(&choice.url)
         .map_err(|why| anyhow!("the address of Redis cannot be read: {why}"))?;
+    if let Some(path) = &choice.ca {
+        let trusting = |pem| address.trusting(Trust::only(pem)?);
+        let pem = std::fs::read(path).map_err(|error| error.to_string());
+        address = pem
+            .and_then(trusting)
+            .map_err(|why| anyhow!("JUSTONCE_REDIS_CA, {}: {why}", path.display()))?;
+    }
     let assumed = choice.assume.as_deref().unwrap_or_default();
     Ok(Options {
         prefix: choice.prefix.clone(),

@@ -43,6 +43,7 @@ mod silence;
 mod stats;
 mod step;
 mod suppressed;
+mod trust;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -78,6 +79,7 @@ use crate::domain::timestamp::Timestamp;
 pub use self::address::Address;
 pub use self::diagnosis::{Diagnosis, diagnose};
 pub use self::guard::Assumed;
+pub use self::trust::Trust;
 
 /// The layout of keys and records that this code reads and writes. A newer one is refused.
 const SCHEMA: u32 = 1;
@@ -107,6 +109,14 @@ impl Options {
             durability_min: Durability::Memory,
             queue_tasks_max: u64::MAX,
             folder: None,
+        }
+    }
+
+    /// Connections of their own for what may wait, where anything does.
+    async fn waiting(&self, link: &Arc<dyn Commands>) -> Result<Arc<dyn Commands>, StartError> {
+        match self.durability_min {
+            Durability::Memory => Ok(link.clone()),
+            Durability::Fsync | Durability::ReplicatedFsync => Ok(self.address.connect().await?),
         }
     }
 }
@@ -146,7 +156,8 @@ impl RedisStore {
     pub async fn open(options: Options) -> Result<Self, StartError> {
         let link = options.address.connect().await?;
         let marks = Arc::new(Marks::open(options.folder.as_deref())?);
-        let steps = Steps::new(link.clone(), marks);
+        let waiting = options.waiting(&link).await?;
+        let steps = Steps::new(link.clone(), waiting, marks);
         let guard = Guard::new(options.assumed, options.durability_min);
         guard.look(&steps).await?;
         if let Some(fault) = guard.fault() {

@@ -93,7 +93,7 @@ pub async fn register(steps: &Steps, keys: &Keys) -> Result<(), StoreError> {
 
 /// Accepts what replicas have reported. Returns how many have.
 pub async fn accept_loss(link: Arc<dyn Commands>, prefix: &str) -> Result<u64, StoreError> {
-    let steps = Steps::new(link, Arc::new(Marks::nobodys()));
+    let steps = Steps::new(link.clone(), link, Arc::new(Marks::nobodys()));
     let step = Step::new(&ACCEPT, &[&keys::agreement(prefix), &keys::losses(prefix)])
         .arg(SCHEMA)
         .arg(PARTITIONS)

@@ -29,7 +29,8 @@ pub struct Demand {
 }
 
 pub struct Confirmations {
-    is_one_server: bool,
+    /// Nothing else waits on these connections.
+    link: Arc<dyn Commands>,
     /// Or why nothing must be promised now.
     demand: RwLock<Result<Option<Demand>, String>>,
     lanes: Vec<Lane>,
@@ -44,9 +45,9 @@ struct Lane {
 }
 
 impl Confirmations {
-    pub fn new(is_one_server: bool) -> Self {
+    pub fn new(link: Arc<dyn Commands>) -> Self {
         Confirmations {
-            is_one_server,
+            link,
             demand: RwLock::new(Ok(None)),
             lanes: (0..LANES).map(|_| Lane::default()).collect(),
         }
@@ -65,7 +66,6 @@ impl Confirmations {
     /// Returns when everything that was written before is where it is asked to be.
     pub async fn confirm(
         &self,
-        link: &dyn Commands,
         known: &Arc<Known>,
         partition: Partition,
         root: &str,
@@ -80,13 +80,13 @@ impl Confirmations {
             return Ok(());
         }
         let covers = lane.arrived.load(Ordering::Acquire);
-        round(link, known, partition, root, demand).await?;
+        round(&*self.link, known, partition, root, demand).await?;
         lane.covered.fetch_max(covers, Ordering::AcqRel);
         Ok(())
     }
 
     fn lane(&self, partition: Partition) -> &Lane {
-        let index = if self.is_one_server {
+        let index = if self.link.is_one_server() {
             0
         } else {
             partition.index() % self.lanes.len()

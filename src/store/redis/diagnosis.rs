@@ -26,7 +26,7 @@ pub struct Diagnosis {
 
 pub async fn diagnose(options: &Options) -> Result<Diagnosis, StartError> {
     let link = options.address.connect().await?;
-    let steps = Steps::new(link, Arc::new(Marks::nobodys()));
+    let steps = Steps::new(link.clone(), link, Arc::new(Marks::nobodys()));
     let guard = Guard::new(options.assumed.clone(), options.durability_min);
     guard.look(&steps).await?;
     let mut agreement = hash(&steps, &keys::agreement(&options.prefix)).await?;

@@ -118,10 +118,11 @@ pub struct Steps {
 }
 
 impl Steps {
-    pub fn new(link: Arc<dyn Commands>, marks: Arc<Marks>) -> Self {
+    /// `waiting`: connections on which a command may keep others waiting.
+    pub fn new(link: Arc<dyn Commands>, waiting: Arc<dyn Commands>, marks: Arc<Marks>) -> Self {
         Steps {
             silence: Arc::new(Silence::new(link.is_one_server())),
-            confirmations: Arc::new(Confirmations::new(link.is_one_server())),
+            confirmations: Arc::new(Confirmations::new(waiting)),
             link,
             marks,
         }
@@ -182,9 +183,7 @@ impl Steps {
         partition: Partition,
         root: &str,
     ) -> Result<(), StoreError> {
-        let confirmed = self
-            .confirmations
-            .confirm(&*self.link, known, partition, root);
+        let confirmed = self.confirmations.confirm(known, partition, root);
         confirmed.await.inspect_err(|error| {
             if *error == StoreError::StateLost {
                 self.marks.lose(known);
