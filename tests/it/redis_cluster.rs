@@ -55,6 +55,10 @@ async fn a_silent_primary_is_given_up_and_may_come_back_as_a_replica() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slot_moves_and_no_answer_is_wrong() {
     let cluster = RedisCluster::start().await;
+    for node in &cluster.nodes {
+        // A slow machine is no reason to lose what a replica has not copied yet.
+        node.command(&["CONFIG", "SET", "cluster-node-timeout", "60000"]);
+    }
     let subject = Arc::new(redis_at(&cluster.url()).await);
     let known = subject.new_task(&numbered(0)).await;
     let slot = cluster.slot_of(&tag(&known));

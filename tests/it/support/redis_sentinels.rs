@@ -20,7 +20,7 @@ impl Sentinels {
         servers.extend([(), ()].map(|()| RedisServer::start(&settings)));
         let lines = format!(
             "sentinel monitor main {replica_of} 2\n\
-             sentinel down-after-milliseconds main 500\n\
+             sentinel down-after-milliseconds main 1000\n\
              sentinel failover-timeout main 3000\n\
              {lines}\n"
         );
