@@ -51,7 +51,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ::redis::from_redis_value;
 use async_trait::async_trait;
-use futures_util::future::{FutureExt, select_ok};
+use futures_util::future::{FutureExt, join_all, select_ok};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::admit::Question;
@@ -232,16 +232,23 @@ impl Parts {
         self.notes.write(&self.steps, &self.keys).await
     }
 
+    /// Looks at every partition; those that do not answer now are looked at later.
+    async fn look(&self) -> Result<(), StoreError> {
+        let all: Vec<Partition> = self.keys.partitions().collect();
+        let at_a_time = match self.steps.link().is_one_server() {
+            true => all.len(),
+            false => 1,
+        };
+        let looks = all.chunks(at_a_time).map(|some| self.look_at(some));
+        outcome_of_all(join_all(looks).await)
+    }
+
     /// Whether there is work that no news has told of, how full the queue is, and whether everything is
     /// still there.
-    async fn look(&self) -> Result<(), StoreError> {
+    async fn look_at(&self, partitions: &[Partition]) -> Result<(), StoreError> {
         let known = self.steps.marks().known();
-        let told = self
-            .keys
-            .partitions()
-            .map(|partition| known.floor(partition));
-        let told: Vec<u64> = told.collect();
-        let names = self.keys.partitions().flat_map(|partition| {
+        let told: Vec<u64> = partitions.iter().map(|&p| known.floor(p)).collect();
+        let names = partitions.iter().flat_map(|&partition| {
             let root = self.keys.root(partition);
             [
                 keys::seq(root),
@@ -252,8 +259,7 @@ impl Parts {
         let step = Step::command("MGET").arg(names.collect::<Vec<_>>());
         let numbers: Vec<Option<u64>> =
             from_redis_value(self.steps.value(step).await?).map_err(|_| reply::senseless())?;
-        for ((partition, told), numbers) in self.keys.partitions().zip(told).zip(numbers.chunks(3))
-        {
+        for ((&partition, told), numbers) in partitions.iter().zip(told).zip(numbers.chunks(3)) {
             let number = |at: usize| numbers.get(at).copied().flatten().unwrap_or(0);
             let [seq, open, mark] = [0, 1, 2].map(number);
             if mark < told {
@@ -344,6 +350,7 @@ impl Store for RedisStore {
             promising.rotate_left(turn);
         }
         let mut leases = Vec::new();
+        let mut failure = None;
         for (partition, heard) in promising {
             let max = (request.max - leases.len()).min(leases::LEASES_MAX);
             if max == 0 {
@@ -352,9 +359,11 @@ impl Store for RedisStore {
             let root = parts.keys.root(partition);
             let taken = match leases::lease(&parts.steps, root, &request, max).await {
                 Ok(taken) => taken,
-                // What was leased before is not lost with it.
-                Err(error) if leases.is_empty() => return Err(error),
-                Err(_) => break,
+                // Other partitions may be elsewhere, and well.
+                Err(error) => {
+                    failure = Some(error);
+                    continue;
+                }
             };
             if taken.len() < max {
                 parts.horizon.drained_at(&request.types, partition, heard);
@@ -364,6 +373,10 @@ impl Store for RedisStore {
                 parts.signals.task_changed(&lease.task.id);
             }
             leases.extend(taken);
+        }
+        match failure {
+            Some(failure) if leases.is_empty() => return Err(failure),
+            _ => {}
         }
         if !leases.is_empty() {
             parts.signals.due_is_sooner();
@@ -574,11 +587,10 @@ impl Store for RedisStore {
             return Err(StoreError::StateLost);
         }
         if steps.link().is_one_server() {
-            return steps.mark(keys.root(Partition::FIRST)).await;
+            return steps.mark(keys.root(Partition::FIRST)).await.map(|_| ());
         }
         let marked = keys.partitions().map(|p| steps.mark(keys.root(p)).boxed());
-        let (first, _) = select_ok(marked).await?;
-        Ok(first)
+        select_ok(marked).await.map(|_| ())
     }
 
     fn durability(&self) -> Durability {
@@ -591,6 +603,19 @@ impl Store for RedisStore {
         }
         self.0.remember();
     }
+}
+
+/// Of steps in several partitions: lost state anywhere counts, and else whatever went well.
+fn outcome_of_all(outcomes: Vec<Result<(), StoreError>>) -> Result<(), StoreError> {
+    if outcomes.contains(&Err(StoreError::StateLost)) {
+        return Err(StoreError::StateLost);
+    }
+    let failed = outcomes.iter().all(Result::is_err);
+    outcomes
+        .into_iter()
+        .next()
+        .filter(|_| failed)
+        .unwrap_or(Ok(()))
 }
 
 fn now() -> Timestamp {

@@ -3,12 +3,14 @@
 
 use std::sync::Arc;
 
+use futures_util::future::join_all;
+
 use super::keys::{self, Keys, PARTITIONS};
 use super::link::Commands;
 use super::marks::Marks;
 use super::scripts::{ACCEPT, OPEN};
 use super::step::{Step, Steps};
-use super::{SCHEMA, StartError};
+use super::{SCHEMA, StartError, outcome_of_all};
 use crate::store::StoreError;
 
 /// What is on record.
@@ -83,12 +85,16 @@ pub async fn report_loss(steps: &Steps, keys: &Keys) -> Result<(), StoreError> {
     steps.value(report).await.map(|_| ())
 }
 
-/// Leaves a mark in every partition, so that none can be lost unseen.
+/// Leaves a mark in every partition, so that none can be lost unseen. One that does not answer gets its
+/// mark with the first step that it takes.
 pub async fn register(steps: &Steps, keys: &Keys) -> Result<(), StoreError> {
-    for partition in keys.partitions() {
-        steps.mark(keys.root(partition)).await?;
-    }
-    Ok(())
+    let known = steps.marks().known();
+    let marks = keys.partitions().map(async |partition| {
+        let mark = steps.mark(keys.root(partition)).await?;
+        known.saw(partition, mark);
+        Ok(())
+    });
+    outcome_of_all(join_all(marks).await)
 }
 
 /// Accepts what replicas have reported. Returns how many have.

@@ -1,8 +1,8 @@
-//! What this replica has been told: by each partition a mark, which every later answer must exceed.
+//! What this replica has been told: by each partition a mark, below which no later answer may be.
 //!
-//! Each replica has a mark of its own in each partition, and every step raises it there (`mark.lua`). State
-//! that was emptied, set back, or promoted without what was acknowledged has a lower one: the step is
-//! refused before anything is acknowledged again. The marks are remembered beside the process, so that a
+//! Each replica has a mark of its own in each partition, and every promise raises it there. State that was
+//! emptied, set back, or promoted without what was acknowledged has a lower one: every step looks at it
+//! (`lua/parts/mark.lua`), and is refused before anything is acknowledged again. The marks are remembered beside the process, so that a
 //! replica notices after its own restart too.
 
 use std::path::{Path, PathBuf};

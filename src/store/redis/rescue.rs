@@ -1,6 +1,6 @@
 //! What time makes due, partition by partition.
 
-use futures_util::future::try_join_all;
+use futures_util::future::{join_all, try_join_all};
 
 use super::horizon::Horizon;
 use super::keys::{Keys, Partition};
@@ -43,7 +43,17 @@ pub async fn rescue(
         visited.map(|rescued| (partition, rescued))
     });
     let mut all = Rescued::default();
-    for (partition, one) in try_join_all(visits).await? {
+    let mut failure = None;
+    let visits = join_all(visits).await;
+    let is_vain = !visits.is_empty() && visits.iter().all(Result::is_err);
+    for visited in visits {
+        let (partition, one) = match visited {
+            Ok(rescued) => rescued,
+            Err(error) => {
+                failure = Some(error);
+                continue;
+            }
+        };
         if one.queued + one.leases_expired > 0 {
             horizon.work(partition);
         }
@@ -52,6 +62,9 @@ pub async fn rescue(
         all.expired += one.expired;
         all.more |= one.more;
         all.disowned.extend(one.disowned);
+    }
+    if let Some(failure) = failure.filter(|_| is_vain) {
+        return Err(failure);
     }
     all.next_due_at = horizon.next_due_at();
     Ok(all)

@@ -13,8 +13,10 @@ pub struct Script {
 /// What a script is to the partition that it works on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Its answer promises that something is on record.
+    /// Its answer promises that something is on record, and that raises the replica's mark.
     Promises,
+    /// As [`Kind::Promises`], where it has admitted something: a task, or one more key of a task.
+    Admits,
     /// It writes, and promises nothing.
     Writes,
     Reads,
@@ -23,27 +25,37 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The part that watches over what the partition remembers.
-    fn mark(self) -> Option<&'static str> {
+    /// Whether an answer promises anything.
+    pub fn promises(self) -> bool {
+        matches!(self, Kind::Promises | Kind::Admits)
+    }
+
+    /// What comes between the verb, whose answer is `reply`, and the end.
+    fn raise(self) -> &'static str {
         match self {
-            Kind::Promises | Kind::Writes => Some(include_str!("lua/parts/mark.lua")),
-            Kind::Reads => Some(include_str!("lua/parts/mark_read.lua")),
-            Kind::Apart => None,
+            Kind::Promises => "mark = redis.call('INCR', mark_key)\n",
+            Kind::Admits => {
+                "if reply[1] == 'new' or reply[1] == 'by-content' and ARGV[8] ~= '' then\n  \
+                 mark = redis.call('INCR', mark_key)\nend\n"
+            }
+            Kind::Writes | Kind::Reads | Kind::Apart => "",
         }
     }
 }
 
 impl Script {
     /// The parts follow the first line, which must stay the first: with `#!lua` a script that Redis has
-    /// no memory for is refused whole. The verb's answer goes behind the mark.
+    /// no memory for is refused whole. The mark is looked at before anything else, and told with the answer.
     fn new(name: &'static str, kind: Kind, verb: &'static str, parts: &[&'static str]) -> Self {
         let (shebang, verb) = verb.split_once('\n').unwrap_or((verb, ""));
         let parts = parts.concat();
-        let text = match kind.mark() {
-            Some(mark) => format!(
-                "{shebang}\n{mark}{parts}local function verb()\n{verb}end\nreturn {{ mark, verb() }}\n"
+        let text = match kind {
+            Kind::Apart => format!("{shebang}\n{parts}{verb}"),
+            _ => format!(
+                "{shebang}\n{MARK_PART}{parts}local function verb()\n{verb}end\nlocal reply = verb()\n\
+                 {}return {{ mark, reply }}\n",
+                kind.raise()
             ),
-            None => format!("{shebang}\n{parts}{verb}"),
         };
         let sha1 = redis::Script::new(&text).get_hash().to_owned();
         Script {
@@ -54,6 +66,9 @@ impl Script {
         }
     }
 }
+
+/// Watches over what the partition remembers.
+const MARK_PART: &str = include_str!("lua/parts/mark.lua");
 
 macro_rules! parts {
     ($($part:ident),*) => { &[$(include_str!(concat!("lua/parts/", stringify!($part), ".lua"))),*] };
@@ -75,7 +90,7 @@ macro_rules! scripts {
 }
 
 scripts! {
-    ADMIT = "admit" Promises [clock, record, counters, queue, moves, files, claim, judge];
+    ADMIT = "admit" Admits [clock, record, counters, queue, moves, files, claim, judge];
     CHECK = "check" Reads [clock, record, claim, judge];
     LEASE = "lease" Writes [clock, record, counters, queue, moves];
     EXTEND = "extend" Writes [clock, record, counters, queue, holder];

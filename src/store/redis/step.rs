@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::confirmations::Confirmations;
 use super::keys::Partition;
+use super::leases::expect;
 use super::link::{Commands, RESPONSE_WAIT_MAX};
 use super::marks::{Known, Marks};
 use super::outcome::{Outcome, Refusal, classify};
@@ -95,8 +96,7 @@ impl Step {
     }
 
     fn promises(&self) -> bool {
-        let kind = self.script.map(|script| script.kind);
-        kind == Some(Kind::Promises)
+        self.script.is_some_and(|script| script.kind.promises())
     }
 
     fn partition(&self) -> Option<Partition> {
@@ -159,20 +159,18 @@ impl Steps {
         }
         let deadline = Instant::now() + RESPONSE_WAIT_MAX;
         let answer = self.answer(&step, &known, deadline).await?;
-        let Some(Place { partition, root }) = step.place else {
+        let Some(Place { partition, root }) = &step.place else {
             return Ok(answer);
         };
         let mut marked = Reply::of(answer)?;
-        known.saw(partition, marked.number()?);
-        if step
-            .script
-            .is_some_and(|script| script.kind == Kind::Promises)
-        {
-            let confirmed = self.confirmed(&known, partition, &root);
+        let mark = marked.number()?;
+        if step.promises() {
+            let confirmed = self.confirmed(&known, *partition, root, mark);
             match timeout_at(deadline, confirmed).await {
                 Ok(confirmed) => confirmed?,
                 Err(_) => return Err(unavailable("written, and not confirmed in time")),
             }
+            known.saw(*partition, mark);
         }
         marked.value()
     }
@@ -182,8 +180,9 @@ impl Steps {
         known: &Arc<Known>,
         partition: Partition,
         root: &str,
+        mark: u64,
     ) -> Result<(), StoreError> {
-        let confirmed = self.confirmations.confirm(known, partition, root);
+        let confirmed = self.confirmations.confirm(known, partition, root, mark);
         confirmed.await.inspect_err(|error| {
             if *error == StoreError::StateLost {
                 self.marks.lose(known);
@@ -191,15 +190,17 @@ impl Steps {
         })
     }
 
-    /// Whether Redis takes writes to this partition, and remembers what it has acknowledged there.
-    pub async fn mark(&self, root: &str) -> Result<(), StoreError> {
+    /// Raises the mark of a partition: Redis takes writes there, and remembers what it has promised.
+    pub async fn mark(&self, root: &str) -> Result<u64, StoreError> {
         let step = Step::new(&MARK, &[root]).anyway();
         let partition = step.partition();
-        let marked = self.value(step).await.map(|_| ());
+        let marked = self.take(step).await;
         if !matches!(marked, Err(StoreError::Unavailable(_))) && self.silence.end(partition) {
             tracing::info!("Redis answers again");
         }
-        marked
+        let mut marked = marked?;
+        expect(&mut marked, "marked")?;
+        marked.number()
     }
 
     fn may_be_taken(&self, step: &Step) -> Result<(), StoreError> {
