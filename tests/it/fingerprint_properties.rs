@@ -1,7 +1,6 @@
 //! What a fingerprint sees and what it does not; its canonical JSON against another implementation of RFC 8785.
 
 use std::io::Write as _;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use justonce::domain::digest::Sha256Digest;
@@ -16,6 +15,8 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Map, Value};
+
+use crate::support::python::python;
 
 /// A piece of work, in owned parts.
 #[derive(Clone, Debug)]
@@ -230,7 +231,7 @@ fn the_canonical_form_is_the_one_of_another_implementation() {
     let corpus: Vec<Value> = (0..CORPUS)
         .map(|_| value().new_tree(&mut runner).unwrap().current())
         .collect();
-    let mut python = Command::new(python_with_rfc8785())
+    let mut python = Command::new(python())
         .args(["-c", OTHER_IMPLEMENTATION])
         .env("PYTHONIOENCODING", "utf-8")
         .stdin(Stdio::piped())
@@ -256,16 +257,4 @@ fn the_canonical_form_is_the_one_of_another_implementation() {
             .collect();
         assert_eq!(ours, theirs, "{text}");
     }
-}
-
-/// The interpreter of the environment that `tests/setup.sh` makes.
-fn python_with_rfc8785() -> PathBuf {
-    let named = std::env::var_os("JUSTONCE_TEST_PYTHON").map(PathBuf::from);
-    named.unwrap_or_else(|| {
-        let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(
-            || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target"),
-            PathBuf::from,
-        );
-        target.join("test-python/bin/python")
-    })
 }

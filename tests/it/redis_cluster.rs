@@ -10,9 +10,10 @@ use justonce::store::{Admitted, StoreError};
 use serde_json::json;
 
 use crate::support::deadline::until;
+use crate::support::redis::prefix;
 use crate::support::redis_cluster::RedisCluster;
 use crate::support::replicas::{Replicas, task};
-use crate::support::store::{Draft, LONG, Subject, draft, recorded, redis_at};
+use crate::support::store::{Draft, LONG, Subject, draft, recorded, redis_at, redis_under_at};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_primary_is_followed_by_its_replica() {
@@ -108,7 +109,8 @@ async fn users_elsewhere_are_served_while_a_part_of_the_cluster_is_gone() {
     for node in &cluster.nodes {
         node.command(&["CONFIG", "SET", "cluster-require-full-coverage", "no"]);
     }
-    let subject = redis_at(&cluster.url()).await;
+    let prefix = prefix();
+    let subject = redis_under_at(&prefix, &cluster.url()).await;
     let known = subject.new_task(&numbered(0)).await;
     let gone = (cluster.primary_of(&tag(&known)) + 1) % 3;
     cluster.nodes[gone + 3].kill();
@@ -121,6 +123,16 @@ async fn users_elsewhere_are_served_while_a_part_of_the_cluster_is_gone() {
     for n in 1..=20 {
         subject.new_task(&numbered(n)).await;
     }
+    // A replica that starts now serves them, too, and leases what is ready.
+    let late = redis_under_at(&prefix, &cluster.url()).await;
+    for n in 21..=40 {
+        late.new_task(&numbered(n)).await;
+    }
+    until("all that is within reach", async || {
+        let leased = late.lease_many(100, LONG).await;
+        (!leased.is_empty()).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

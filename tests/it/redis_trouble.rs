@@ -2,7 +2,6 @@
 
 use std::process::Command;
 
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
 use crate::support::client::Client;
@@ -15,23 +14,6 @@ fn replica(server: &RedisServer, prefix: &str) -> Setup {
     Setup::new()
         .env("REDIS_URL", &server.url())
         .env("JUSTONCE_REDIS_PREFIX", prefix)
-}
-
-fn command(server: &RedisServer, words: &str) -> String {
-    let output = Command::new("redis-cli")
-        .args(["-p", &server.port.to_string()])
-        .args(words.split(' '))
-        .output()
-        .unwrap();
-    String::from_utf8(output.stdout).unwrap()
-}
-
-fn process(server: &RedisServer) -> Pid {
-    let info = command(server, "INFO server");
-    let pid = info
-        .lines()
-        .find_map(|line| line.strip_prefix("process_id:"));
-    Pid::from_raw(pid.unwrap().trim().parse().unwrap()).unwrap()
 }
 
 fn task(n: u32) -> serde_json::Value {
@@ -96,25 +78,22 @@ async fn trouble(server: &RedisServer, begin: impl FnOnce(), end: impl FnOnce())
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_that_is_paused_is_not_waited_for() {
     let server = RedisServer::start(&[]);
-    let pid = process(&server);
-    let stop = || kill_process(pid, Signal::STOP).unwrap();
-    let go_on = || kill_process(pid, Signal::CONT).unwrap();
-    trouble(&server, stop, go_on).await;
+    trouble(&server, || server.pause(), || server.resume()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_without_memory_refuses_before_anything_is_written() {
     let server = RedisServer::start(&[]);
-    let full = || drop(command(&server, "CONFIG SET maxmemory 1"));
-    let room = || drop(command(&server, "CONFIG SET maxmemory 0"));
+    let full = || drop(server.command(&["CONFIG", "SET", "maxmemory", "1"]));
+    let room = || drop(server.command(&["CONFIG", "SET", "maxmemory", "0"]));
     trouble(&server, full, room).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_that_became_a_replica_refuses() {
     let server = RedisServer::start(&[]);
-    let demoted = || drop(command(&server, "REPLICAOF 127.0.0.1 1"));
-    let promoted = || drop(command(&server, "REPLICAOF NO ONE"));
+    let demoted = || drop(server.command(&["REPLICAOF", "127.0.0.1", "1"]));
+    let promoted = || drop(server.command(&["REPLICAOF", "NO", "ONE"]));
     trouble(&server, demoted, promoted).await;
 }
 
@@ -127,7 +106,7 @@ async fn a_redis_that_is_busy_with_a_script_refuses() {
         let script = ["-p", &port, "EVAL", "while true do end", "0"];
         endless = Some(Command::new("redis-cli").args(script).spawn().unwrap());
     };
-    let free = || drop(command(&server, "SCRIPT KILL"));
+    let free = || drop(server.command(&["SCRIPT", "KILL"]));
     trouble(&server, busy, free).await;
     within("redis-cli", async { endless.unwrap().wait() })
         .await
@@ -139,30 +118,10 @@ async fn a_redis_whose_policy_evicts_is_not_used_until_it_is_set_right() {
     let server = RedisServer::start(&[]);
     let service = replica(&server, &prefix()).start().await;
     let client = service.client();
-    command(&server, "CONFIG SET maxmemory-policy allkeys-lru");
+    server.command(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]);
     unready(&client).await;
-    command(&server, "CONFIG SET maxmemory-policy noeviction");
+    server.command(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]);
     ready(&client).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_floor_that_redis_does_not_reach_any_more_refuses() {
-    let settings = ["--appendonly", "yes", "--appendfsync", "always"];
-    let server = RedisServer::start(&settings);
-    let setup = replica(&server, &prefix()).env("JUSTONCE_DURABILITY", "fsync");
-    let service = setup.start().await;
-    let client = service.client();
-    let accepted = client.submit(&task(1), "before").await.expect(202);
-    assert_eq!(accepted.header("durability"), Some("fsync"));
-    command(&server, "CONFIG SET appendfsync everysec");
-    unready(&client).await;
-    client
-        .submit(&task(2), "during")
-        .await
-        .problem(503, "store-unavailable");
-    command(&server, "CONFIG SET appendfsync always");
-    ready(&client).await;
-    client.submit(&task(2), "during").await.expect(202);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -173,7 +132,7 @@ async fn an_emptied_redis_is_noticed_by_every_replica_and_accepted_by_an_operato
     let other = replica(&server, &prefix).start().await;
     let id = one.client().submit(&task(1), "k").await.expect(202).id();
     one.client().ended(&id).await;
-    command(&server, "FLUSHALL");
+    server.command(&["FLUSHALL"]);
     // The very next submission on each is refused, the repeat of what was acknowledged as well.
     for client in [one.client(), other.client()] {
         client
@@ -198,7 +157,7 @@ async fn an_emptied_redis_is_noticed_by_every_replica_and_accepted_by_an_operato
     })
     .await;
     assert!(!is_well, "{text}");
-    assert_eq!(command(&server, "DBSIZE").trim(), "1", "only the reports");
+    assert_eq!(server.command(&["DBSIZE"]), "1", "only the reports");
     let (done, text) = doctor(other.setup(), &["--accept-state-loss"]).await;
     assert!(done, "{text}");
     for client in [one.client(), other.client()] {
@@ -219,9 +178,9 @@ async fn a_redis_set_back_to_an_older_snapshot_is_noticed_by_whom_it_answered() 
         .await;
     let client = service.client();
     let old = client.submit(&task(1), "old").await.expect(202).id();
-    command(&server, "SAVE");
+    server.command(&["SAVE"]);
     let lost = client.submit(&task(2), "lost").await.expect(202).id();
-    command(&server, "DEBUG RELOAD NOSAVE");
+    server.command(&["DEBUG", "RELOAD", "NOSAVE"]);
     client
         .submit(&task(3), "new")
         .await
@@ -247,7 +206,7 @@ async fn a_replica_remembers_over_its_restart_what_it_was_told() {
     service.client().submit(&task(1), "k").await.expect(202);
     service.terminate();
     let (_, setup) = service.ended().await;
-    command(&server, "FLUSHALL");
+    server.command(&["FLUSHALL"]);
     let service = Service::launch(setup).await;
     service
         .client()

