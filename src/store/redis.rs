@@ -35,6 +35,7 @@ mod marks;
 mod muster;
 mod news;
 mod outcome;
+mod packed;
 mod record;
 mod reply;
 mod rescue;

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use super::admit::span_ms;
-use super::record::{Record, StoredBlob, to_json};
+use super::record::{Record, StoredBlob, span_ms, to_json};
 use super::reply::{Reply, senseless};
 use super::scripts::{COMPLETE, EXTEND, FAIL, LEASE, RELEASE, Script};
 use super::step::{Step, Steps};

@@ -7,14 +7,14 @@
 local kind, result, blob = ARGV[4], ARGV[5], ARGV[6]
 if not holds then
   if task and task.token == token and task.state == 'succeeded' then
-    return { 'recorded', shown(id) }
+    return { 'recorded', shown(task) }
   end
   return lost()
 end
 attempt_over(task)
 if task.state == 'cancelled' then
-  confirm_stopped(id)
+  confirm_stopped(task)
   return lost()
 end
-succeed(id, task, kind, result, blob)
-return { 'recorded', shown(id) }
+succeed(task, kind, result, blob)
+return { 'recorded', shown(task) }
