@@ -107,7 +107,7 @@ scripts! {
     CHECK = "check" Reads [clock, record, claim, standing, judge];
     LEASE = "lease" Writes [clock, record, counters, queue, moves];
     EXTEND = "extend" Writes [clock, record, counters, queue, holder];
-    COMPLETE = "complete" Promises [clock, record, counters, queue, moves, files, claim, ending, holder];
+    COMPLETE = "complete" Promises [clock, record, counters, queue, moves, files, claim, ending];
     FAIL = "fail" Promises [clock, record, counters, queue, moves, files, claim, ending, holder];
     RELEASE = "release" Writes [clock, record, counters, queue, moves, files, claim, ending, holder];
     CANCEL = "cancel" Promises [clock, record, counters, queue, moves, files, claim, ending, owner];

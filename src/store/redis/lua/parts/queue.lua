@@ -4,8 +4,23 @@ local function publish(text)
   redis.call('PUBLISH', prefix .. 'news', string.format(text, tag))
 end
 -- Any number of ids, with blanks between.
+local news = nil
 local function changed(ids)
-  publish('task ' .. ids)
+  if news then
+    news[#news + 1] = ids
+  else
+    publish('task ' .. ids)
+  end
+end
+-- For steps that change many tasks: what follows is told in one piece at the end.
+local function gather_news()
+  news = {}
+end
+local function write_news()
+  if #news > 0 then
+    publish('task ' .. table.concat(news, ' '))
+  end
+  news = nil
 end
 -- Priority, then time: 0 to 9 above 42 bits of milliseconds, all within the 53 bits of a score.
 local PRIORITY = 4398046511104
