@@ -21,6 +21,8 @@ pub struct Load {
     pub request: Vec<u8>,
     /// The status that is counted as an answer.
     pub expected: u16,
+    /// Ends after so many answers, if they come sooner; shared by the connections.
+    pub answers_max: u64,
 }
 
 #[derive(Default, Serialize, Deserialize)]
@@ -72,12 +74,13 @@ async fn drive(load: &Load) -> Outcome {
     let clock = u64::try_from(clock.as_micros()).unwrap_or_default() & ((1 << 52) - 1);
     let began = Instant::now();
     let until = began + Duration::from_secs_f64(load.seconds);
+    let share = load.answers_max.div_ceil(load.connections as u64);
     let drivers = connections
         .into_iter()
         .enumerate()
         .map(|(index, connection)| {
             let numbers = clock | (index as u64) << 52;
-            connection.repeat(load.request.clone(), load.expected, numbers, until)
+            connection.repeat(load, numbers, until, share)
         });
     let all = futures_util::future::join_all(drivers).await;
     let seconds = began.elapsed().as_secs_f64();
@@ -124,18 +127,14 @@ impl Connection {
         }
     }
 
-    async fn repeat(
-        mut self,
-        mut request: Vec<u8>,
-        expected: u16,
-        numbers: u64,
-        until: Instant,
-    ) -> Seen {
+    /// Until then, or until it has had so many answers.
+    async fn repeat(mut self, load: &Load, numbers: u64, until: Instant, answers: u64) -> Seen {
+        let mut request = load.request.clone();
         let counters = counters(&request);
         let mut seen = Seen::default();
         for number in numbers.. {
             let began = Instant::now();
-            if began >= until {
+            if began >= until || seen.micros.len() as u64 >= answers {
                 break;
             }
             for &at in &counters {
@@ -145,7 +144,7 @@ impl Connection {
                 seen.unexpected += 1;
                 break;
             };
-            if status == expected {
+            if status == load.expected {
                 seen.micros
                     .push(u32::try_from(began.elapsed().as_micros()).unwrap_or(u32::MAX));
             } else {

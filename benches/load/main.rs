@@ -1,13 +1,17 @@
 //! What the service does per second and per processor second, beside the limit of the same machine in the same
-//! run. `cargo bench --bench load [-- --seconds 2 --upload-mb 256 | --upload-gb 5]`
+//! run. `cargo bench --bench load [-- --store embedded | redis | all] [--seconds 2] [--upload-mb 256 | --upload-gb 5]`
 //!
 //! Figures of shared machines mean nothing by themselves, so every row says its share of the limit: a bare axum
-//! server that parses JSON, hashes it and replies; for uploads, the same bytes hashed, written and synced in one
-//! process. There are no verdicts here.
+//! server that parses JSON, hashes it and replies; on Redis, the same with one small script; for uploads, the same
+//! bytes hashed, written and synced in one process. There are no verdicts here. The store on Redis needs
+//! `redis-server` on the path, and starts its own.
 
 mod client;
 mod limit;
 mod process;
+mod redis_limit;
+mod redis_server;
+mod redis_store;
 mod requests;
 mod table;
 mod upload;
@@ -26,50 +30,87 @@ fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.first().map(String::as_str) {
         // The programs that this one starts of itself.
-        Some("limit-program") => limit::serve(),
+        Some("limit-program") => match args.get(1) {
+            Some(redis) => redis_limit::serve(redis),
+            None => limit::serve(),
+        },
         Some("load-client") => client::run_from_stdin(),
         _ => measure(&Options::parse(&args)),
     }
 }
 
 struct Options {
+    stores: Stores,
     /// How long each row is measured.
     seconds: f64,
     upload_bytes: u64,
 }
 
+/// Which stores are measured.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stores {
+    Embedded,
+    Redis,
+    All,
+}
+
+impl Stores {
+    fn parse(name: &str) -> Option<Stores> {
+        match name {
+            "embedded" => Some(Stores::Embedded),
+            "redis" => Some(Stores::Redis),
+            "all" => Some(Stores::All),
+            _ => None,
+        }
+    }
+}
+
 impl Options {
     fn parse(args: &[String]) -> Options {
         let mut options = Options {
+            stores: Stores::Embedded,
             seconds: 1.5,
             upload_bytes: 256 << 20,
         };
         let mut args = args.iter().filter(|arg| *arg != "--bench");
         while let Some(arg) = args.next() {
-            let number = args.next().and_then(|value| value.parse::<f64>().ok());
-            match (arg.as_str(), number) {
-                ("--seconds", Some(seconds)) => options.seconds = seconds,
-                ("--upload-mb", Some(mb)) => options.upload_bytes = (mb * 1_048_576.0) as u64,
-                ("--upload-gb", Some(gb)) => options.upload_bytes = (gb * 1_073_741_824.0) as u64,
-                _ => {
-                    eprintln!("options: --seconds N, --upload-mb N, --upload-gb N");
-                    std::process::exit(2);
-                }
+            let value = args.next().map_or("", String::as_str);
+            if options.set(arg, value).is_none() {
+                eprintln!(
+                    "options: --store embedded|redis|all, --seconds N, --upload-mb N, --upload-gb N"
+                );
+                std::process::exit(2);
             }
         }
         options
     }
+
+    fn set(&mut self, name: &str, value: &str) -> Option<()> {
+        let number = || value.parse::<f64>().ok();
+        match name {
+            "--store" => self.stores = Stores::parse(value)?,
+            "--seconds" => self.seconds = number()?,
+            "--upload-mb" => self.upload_bytes = (number()? * 1_048_576.0) as u64,
+            "--upload-gb" => self.upload_bytes = (number()? * 1_073_741_824.0) as u64,
+            _ => return None,
+        }
+        Some(())
+    }
 }
 
 fn measure(options: &Options) {
-    let limit = Server::start(&Setup::Limit);
     println!(
         "service and limit in turn, one load client, {} s a row\n",
         options.seconds
     );
-    submissions(options, &limit);
-    end_to_end(options);
-    uploads(options);
+    if options.stores != Stores::Redis {
+        submissions(options, &Server::start(&Setup::Limit));
+        end_to_end(options, &Server::start(&Setup::Service { workers: None }));
+        uploads(options);
+    }
+    if options.stores != Stores::Embedded {
+        redis_store::measure(options);
+    }
 }
 
 fn submissions(options: &Options, limit: &Server) {
@@ -98,6 +139,7 @@ fn submissions(options: &Options, limit: &Server) {
             seconds: options.seconds,
             request,
             expected,
+            answers_max: u64::MAX,
         };
         let fixed = |address| requests::fixed(address, "bench-duplicate");
         let bare = run(limit, &load(limit.address, fixed(limit.address), 200));
@@ -127,8 +169,7 @@ fn submissions(options: &Options, limit: &Server) {
 }
 
 /// Tasks that do nothing, from their submission to their recorded end.
-fn end_to_end(options: &Options) {
-    let service = Server::start(&Setup::Service { workers: None });
+fn end_to_end(options: &Options, service: &Server) {
     let mut alone = client::waits(service.address, 200);
     alone.sort_unstable();
     let at = |share: f64| alone[((alone.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
@@ -144,9 +185,10 @@ fn end_to_end(options: &Options) {
         seconds: options.seconds * 2.0,
         request: requests::unique(service.address),
         expected: 202,
+        answers_max: u64::MAX,
     };
     let began = Instant::now();
-    let measured = run(&service, &load);
+    let measured = run(service, &load);
     let cpu_before = service.cpu_seconds() - measured.cpu_seconds;
     wait_until_done(service.address);
     let took = began.elapsed().as_secs_f64();

@@ -7,9 +7,13 @@ use std::sync::Arc;
 
 use tempfile::TempDir;
 
+use crate::redis_server::RedisServer;
+
 pub enum Setup {
     /// This binary, as the limit program.
     Limit,
+    /// This binary, as the limit program on Redis.
+    RedisLimit,
     /// The service; the number of cores decides when `workers` is none.
     Service { workers: Option<usize> },
 }
@@ -18,19 +22,26 @@ pub struct Server {
     child: Child,
     pub address: SocketAddr,
     folder: Arc<TempDir>,
+    /// Where it keeps its tasks, if not in its folder.
+    redis: Option<Arc<RedisServer>>,
 }
 
 impl Server {
     pub fn start(setup: &Setup) -> Server {
-        let folder = TempDir::new().expect("a folder for the data");
-        Self::start_in(setup, Arc::new(folder))
+        Self::start_on(setup, None)
     }
 
-    fn start_in(setup: &Setup, folder: Arc<TempDir>) -> Server {
+    pub fn start_on(setup: &Setup, redis: Option<RedisServer>) -> Server {
+        let folder = TempDir::new().expect("a folder for the data");
+        Self::start_in(setup, Arc::new(folder), redis.map(Arc::new))
+    }
+
+    fn start_in(setup: &Setup, folder: Arc<TempDir>, redis: Option<Arc<RedisServer>>) -> Server {
+        let url = redis.as_ref().map(|redis| redis.url());
         let mut command = match setup {
-            Setup::Limit => {
+            Setup::Limit | Setup::RedisLimit => {
                 let mut command = Command::new(std::env::current_exe().expect("this binary"));
-                command.arg("limit-program");
+                command.arg("limit-program").args(url);
                 command
             }
             Setup::Service { workers } => {
@@ -40,6 +51,9 @@ impl Server {
                 command.env("JUSTONCE_DATA", folder.path().join("data"));
                 command.env("JUSTONCE_DRAIN_DELAY_SECONDS", "0");
                 command.env("RUST_LOG", "warn");
+                if let Some(url) = url {
+                    command.env("REDIS_URL", url);
+                }
                 if let Some(workers) = workers {
                     command.env("JUSTONCE_WORKERS", workers.to_string());
                 }
@@ -57,29 +71,25 @@ impl Server {
             child,
             address,
             folder,
+            redis,
         }
     }
 
     /// Ends the process and starts another on the same data.
     pub fn restarted(mut self, workers: Option<usize>) -> Server {
         self.stop();
-        Self::start_in(&Setup::Service { workers }, self.folder.clone())
+        let setup = Setup::Service { workers };
+        Self::start_in(&setup, self.folder.clone(), self.redis.clone())
     }
 
-    /// User and system time of the process so far.
+    /// User and system time so far, with that of its Redis.
     pub fn cpu_seconds(&self) -> f64 {
-        const UTIME: usize = 11;
-        let path = format!("/proc/{}/stat", self.child.id());
-        let text = std::fs::read_to_string(path).expect("its times");
-        // The second field is the name in parentheses, which may hold anything.
-        let fields: Vec<_> = text
-            .rsplit(')')
-            .next()
-            .unwrap_or_default()
-            .split_whitespace()
-            .collect();
-        let ticks = |n: usize| fields[n].parse::<f64>().unwrap_or(0.0);
-        (ticks(UTIME) + ticks(UTIME + 1)) / rustix::param::clock_ticks_per_second() as f64
+        let redis = self.redis.as_ref().map_or(0.0, |redis| redis.cpu_seconds());
+        cpu_seconds(&self.child) + redis
+    }
+
+    pub fn redis(&self) -> &RedisServer {
+        self.redis.as_ref().expect("a server on Redis")
     }
 
     pub fn resident_mib(&self) -> f64 {
@@ -100,4 +110,20 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// User and system time of a process so far.
+pub fn cpu_seconds(child: &Child) -> f64 {
+    const UTIME: usize = 11;
+    let path = format!("/proc/{}/stat", child.id());
+    let text = std::fs::read_to_string(path).expect("its times");
+    // The second field is the name in parentheses, which may hold anything.
+    let fields: Vec<_> = text
+        .rsplit(')')
+        .next()
+        .unwrap_or_default()
+        .split_whitespace()
+        .collect();
+    let ticks = |n: usize| fields[n].parse::<f64>().unwrap_or(0.0);
+    (ticks(UTIME) + ticks(UTIME + 1)) / rustix::param::clock_ticks_per_second() as f64
 }

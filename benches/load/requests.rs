@@ -37,12 +37,25 @@ pub fn stats(address: SocketAddr) -> Vec<u8> {
 }
 
 fn post(address: SocketAddr, key: &str, text: &str, fields: &str) -> Vec<u8> {
-    let body =
-        format!(r#"{{"type":"echo","params":{{"text":"{text}","language":"de","pages":12}}}}"#);
+    let body = format!(r#"{{"type":"echo","params":{}}}"#, params(text));
     format!(
         "POST /v1/tasks HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\n\
          Idempotency-Key: {key}\r\n{fields}Content-Length: {}\r\n\r\n{body}",
         body.len()
     )
     .into_bytes()
+}
+
+fn params(text: &str) -> String {
+    format!(r#"{{"text":"{text}","language":"de","pages":12}}"#)
+}
+
+/// Length of the params of [`unique`].
+pub fn params_bytes() -> usize {
+    params(COUNTER).len()
+}
+
+/// Length of what an echo of them gives.
+pub fn result_bytes() -> usize {
+    params_bytes()
 }

@@ -76,6 +76,13 @@ pub enum FingerprintScope {
 }
 
 impl FingerprintScope {
+    pub fn group(&self) -> Option<&str> {
+        match self {
+            FingerprintScope::Group(name) => Some(name),
+            FingerprintScope::Type => None,
+        }
+    }
+
     /// A type that has left the recorded group counts by its own name again.
     fn within<'a>(&'a self, content: &Content<'a>) -> (&'static str, &'a str) {
         match self {

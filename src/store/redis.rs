@@ -21,6 +21,7 @@ mod admit;
 mod agreement;
 mod api_keys;
 mod chores;
+mod completions;
 mod confirmations;
 mod diagnosis;
 mod files;
@@ -35,6 +36,7 @@ mod marks;
 mod muster;
 mod news;
 mod outcome;
+mod packed;
 mod record;
 mod reply;
 mod rescue;
@@ -55,6 +57,7 @@ use futures_util::future::{FutureExt, join_all, select_ok};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::admit::Question;
+use self::completions::Completions;
 use self::guard::Guard;
 use self::horizon::Horizon;
 use self::keys::{Keys, PARTITIONS, Partition};
@@ -147,6 +150,7 @@ struct Parts {
     horizon: Arc<Horizon>,
     signals: Signals,
     notes: Notes,
+    completions: Completions,
     guard: Guard,
     queue_tasks_max: u64,
     _stop: DropGuard,
@@ -167,6 +171,7 @@ impl RedisStore {
         let stop = CancellationToken::new();
         let parts = Arc::new(Parts {
             horizon: Arc::new(Horizon::new(keys.partitions().count())),
+            completions: Completions::new(keys.partitions().count()),
             steps,
             keys,
             signals: Signals::default(),
@@ -400,9 +405,14 @@ impl Store for RedisStore {
 
     async fn complete(&self, held: Held, result: TaskResult) -> Result<Fenced<Task>, StoreError> {
         let parts = &*self.0;
-        let root = parts.root(&held.user);
-        let completed = leases::complete(&parts.steps, root, &held, &result).await?;
-        parts.signals.task_changed(&held.task);
+        let partition = parts.keys.of_user(&held.user);
+        let place = (partition, parts.keys.root(partition));
+        let id = held.task.clone();
+        let completed = parts
+            .completions
+            .complete(&parts.steps, place, held, result)
+            .await?;
+        parts.signals.task_changed(&id);
         Ok(completed)
     }
 

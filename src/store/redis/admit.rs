@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use super::keys;
-use super::record::{Body, Record, SPAN_MS_MAX, from_json, keep, to_json, with_copies};
+use super::packed::Packed;
+use super::record::{
+    Body, Record, SHORT_BYTES_MAX, from_json, made, rule as read_rule, rule_text, span_ms, to_json,
+    with_copies,
+};
 use super::reply::{Reply, senseless};
 use super::scripts::{ADMIT, CHECK, Script};
 use super::step::{Step, Steps};
@@ -30,6 +34,8 @@ pub struct Question<'a> {
     room: u64,
     /// The rule that the key turned out to be recorded with.
     recorded_rule: Option<FingerprintRule>,
+    /// Whether the key is to remember more than its task does.
+    with_fields: bool,
 }
 
 impl<'a> Question<'a> {
@@ -39,10 +45,11 @@ impl<'a> Question<'a> {
             root,
             room,
             recorded_rule: None,
+            with_fields: false,
         }
     }
 
-    /// Asks, and asks once more under the recorded rule when that is not today's.
+    /// Asks, and asks once more when the record was made under another rule than today's.
     async fn ask(
         &mut self,
         steps: &Steps,
@@ -51,10 +58,11 @@ impl<'a> Question<'a> {
         for _ in 0..RULES_TRIED_MAX {
             let mut reply = steps.take(self.step(script)?).await?;
             let word = reply.word()?;
-            if word != "other-rule" {
-                return Ok((word, reply));
+            match word.as_str() {
+                "other-rule" => self.recorded_rule = Some(read_rule(&reply.word()?)?),
+                "fields-wanted" => self.with_fields = true,
+                _ => return Ok((word, reply)),
             }
-            self.recorded_rule = Some(from_json(&reply.word()?)?);
         }
         Err(senseless())
     }
@@ -66,52 +74,24 @@ impl<'a> Question<'a> {
             key,
             submission,
             rule,
-            fingerprint,
             ..
         } = self.admission;
-        let task_type = &submission.task_type;
         let key_record = match key {
             Some(key) => keys::key(self.root, user, key),
             None => self.root.to_owned(),
         };
         let task_record = keys::task(self.root, task_id);
-        let (start, start_ms) = match submission.start {
-            Start::Now => ("now", 0),
-            Start::At(at) => ("at", at.as_ms()),
-            Start::After(delay) => ("after", span_ms(delay)),
+        let rule = rule_text(rule)?;
+        let body = self.body()?;
+        let (short, long) = match body.len() {
+            0..=SHORT_BYTES_MAX => (Some(body.as_str()), ""),
+            _ => (None, body.as_str()),
         };
-        let fields = key.as_ref().map(|_| to_json(&self.admission.fields()));
-        let fields = fields.transpose()?.unwrap_or_default();
-        let priority = submission.priority.map(|p| p.value().to_string());
         let mut step = Step::new(script, &[self.root, &task_record, &key_record])
             .arg(task_id.as_str())
-            .arg(user.as_str())
-            .arg(&task_type.name)
-            .arg(mode_word(submission.mode()))
-            .arg(fingerprint.digest().to_string())
-            .arg(to_json(rule)?)
-            .arg(fields)
-            .arg(key.as_ref().map_or("", |key| key.as_str()))
-            .arg(task_type.dedup.max_resubmissions)
-            .arg(priority.unwrap_or_default())
-            .arg(submission.priority().value())
-            .arg(start)
-            .arg(start_ms)
-            .arg(self.room)
-            .arg(keep(submission))
-            .arg(self.body()?);
-        step = match &self.recorded_rule {
-            Some(recorded) => step
-                .arg(to_json(recorded)?)
-                .arg(self.fingerprint_under(recorded).digest().to_string()),
-            None => step.arg("").arg(""),
-        };
-        step = if submission.tags.is_empty() {
-            step.arg("")
-        } else {
-            let names: Vec<_> = submission.tags.keys().collect();
-            step.arg(to_json(&names)?)
-        };
+            .arg(made(self.admission, &rule, short)?)
+            .arg(self.asked()?)
+            .arg(long);
         for file in &submission.files {
             step.also(file.sha256.to_string());
             step.also(file.generation.as_ref().map_or("", Generation::as_str));
@@ -120,6 +100,36 @@ impl<'a> Question<'a> {
             step.also(file.media_type.as_deref().unwrap_or_default());
         }
         Ok(step)
+    }
+
+    /// What only this step needs to know, packed.
+    fn asked(&self) -> Result<Vec<u8>, StoreError> {
+        let submission = &self.admission.submission;
+        let (start, start_ms) = match submission.start {
+            Start::Now => ("now", 0),
+            Start::At(at) => ("at", at.as_ms()),
+            Start::After(delay) => ("after", span_ms(delay)),
+        };
+        let priority_asked = submission.priority.map(|p| i64::from(p.value()));
+        let mut packed = Packed::default();
+        packed
+            .text(mode_word(submission.mode()))
+            .number(submission.task_type.dedup.max_resubmissions.into())
+            .maybe_number(priority_asked)
+            .number(submission.priority().value().into())
+            .text(start)
+            .number(start_ms)
+            .number(i64::try_from(self.room).unwrap_or(i64::MAX));
+        match &self.recorded_rule {
+            Some(recorded) => packed
+                .text(&rule_text(recorded)?)
+                .bytes(self.fingerprint_under(recorded).digest().as_bytes()),
+            None => packed.nothing().nothing(),
+        };
+        if self.with_fields {
+            packed.text(&to_json(&self.admission.fields())?);
+        }
+        Ok(packed.take())
     }
 
     fn fingerprint_under(&self, rule: &FingerprintRule) -> Fingerprint {
@@ -135,18 +145,21 @@ impl<'a> Question<'a> {
             params: submission.params_text(),
             files: submission.files.clone(),
             tags: submission.tags.clone(),
-            key: self
-                .admission
-                .key
-                .as_ref()
-                .map(|key| key.as_str().to_owned()),
+            run_at: match submission.start {
+                Start::At(at) => Some(at),
+                Start::Now | Start::After(_) => None,
+            },
         })
     }
 
-    fn differing(&self, rule: &str, fields: &str) -> Result<Vec<String>, StoreError> {
-        Ok(self
-            .admission
-            .differing(&from_json(fields)?, &from_json(rule)?))
+    /// Reads how the key was recorded: its rule, and its fields unless they are those of its task.
+    fn differing(&self, reply: &mut Reply) -> Result<Vec<String>, StoreError> {
+        let rule = read_rule(&reply.word()?)?;
+        let fields = match reply.word()?.as_str() {
+            "" => Record::read(reply.part()?)?.fields(&rule)?,
+            fields => from_json(fields)?,
+        };
+        Ok(self.admission.differing(&fields, &rule))
     }
 }
 
@@ -171,7 +184,7 @@ pub async fn admit(
         "by-content" => duplicate(admission, reply, MatchedBy::Fingerprint, notes)?,
         "rejected" => Admitted::Rejected(Box::new(Record::read(reply.part()?)?.task)),
         "key-reused" => Admitted::KeyReused {
-            differs: question.differing(&reply.word()?, &reply.word()?)?,
+            differs: question.differing(&mut reply)?,
         },
         "key-forgotten" => Admitted::KeyForgotten,
         "file-unknown" => Admitted::FileUnknown(sha256(&reply.word()?)?),
@@ -198,7 +211,7 @@ pub async fn check(steps: &Steps, mut question: Question<'_>) -> Result<Checked,
             }
         }
         "key-reused" => Checked::KeyReused {
-            differs: question.differing(&reply.word()?, &reply.word()?)?,
+            differs: question.differing(&mut reply)?,
         },
         "key-forgotten" => Checked::KeyForgotten,
         "file-unknown" => Checked::FileUnknown(sha256(&reply.word()?)?),
@@ -345,10 +358,4 @@ fn mode_word(mode: DedupMode) -> &'static str {
 
 fn sha256(hex: &str) -> Result<Sha256Digest, StoreError> {
     Sha256Digest::parse_hex(hex).ok_or_else(senseless)
-}
-
-/// As Lua counts exactly.
-pub fn span_ms(span: Duration) -> i64 {
-    let ms = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
-    i64::try_from(ms.min(SPAN_MS_MAX)).unwrap_or(i64::MAX)
 }

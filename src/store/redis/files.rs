@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use redis::from_redis_value;
 
-use super::admit::span_ms;
 use super::keys::{self, Keys};
+use super::record::span_ms;
 use super::reply::senseless;
 use super::scripts::KEEP_FILE;
 use super::step::{Step, Steps};

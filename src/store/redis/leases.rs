@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use super::admit::span_ms;
-use super::record::{Record, StoredBlob, to_json};
+use super::record::{Record, StoredBlob, span_ms, to_json};
 use super::reply::{Reply, senseless};
 use super::scripts::{COMPLETE, EXTEND, FAIL, LEASE, RELEASE, Script};
 use super::step::{Step, Steps};
@@ -63,26 +62,31 @@ pub async fn extend(
     })
 }
 
+/// Each by itself; the answers are in the same order.
 pub async fn complete(
     steps: &Steps,
     root: &str,
-    held: &Held,
-    result: &TaskResult,
-) -> Result<Fenced<Task>, StoreError> {
-    let step = by_holder(&COMPLETE, root, held);
-    let step = match result {
-        TaskResult::Inline(raw) => step.arg("inline").arg(raw.get()).arg(""),
-        TaskResult::Blob { name, size } => {
-            let stored = StoredBlob {
-                name: name.clone(),
-                size: *size,
-            };
-            step.arg("blob")
-                .arg(to_json(&stored)?)
-                .arg(name.to_string())
-        }
-    };
-    fenced(&mut steps.take(step).await?, task)
+    ended: &[(&Held, &TaskResult)],
+) -> Result<Vec<Fenced<Task>>, StoreError> {
+    let mut step = Step::new(&COMPLETE, &[root]);
+    for (held, result) in ended {
+        step = about(step, held);
+        step = match result {
+            TaskResult::Inline(raw) => step.arg("inline").arg(raw.get()).arg(""),
+            TaskResult::Blob { name, size } => {
+                let stored = StoredBlob {
+                    name: name.clone(),
+                    size: *size,
+                };
+                step.arg("blob")
+                    .arg(to_json(&stored)?)
+                    .arg(name.to_string())
+            }
+        };
+    }
+    let mut replies = steps.take(step).await?;
+    let answers = ended.iter().map(|_| fenced(&mut replies.part()?, task));
+    answers.collect()
 }
 
 pub async fn fail(
@@ -106,8 +110,11 @@ pub async fn release(steps: &Steps, root: &str, held: &Held) -> Result<Fenced<()
 }
 
 fn by_holder(script: &'static Script, root: &str, held: &Held) -> Step {
-    Step::new(script, &[root])
-        .arg(held.task.as_str())
+    about(Step::new(script, &[root]), held)
+}
+
+fn about(step: Step, held: &Held) -> Step {
+    step.arg(held.task.as_str())
         .arg(held.user.as_str())
         .arg(held.token.0)
 }

@@ -2,6 +2,7 @@
 
 use super::keys::{self, Keys};
 use super::leases::expect;
+use super::packed::Reader;
 use super::record::Record;
 use super::reply::{Reply, senseless};
 use super::scripts::LIST;
@@ -25,12 +26,11 @@ pub async fn list(
 ) -> Result<Page, StoreError> {
     let root = keys.root(keys.of_user(user));
     if let Some(key) = &filter.key {
-        let step = Step::command("HGET")
-            .arg(keys::key(root, user, key))
-            .arg("task");
+        let step = Step::command("GET").arg(keys::key(root, user, key));
         let found = steps.value(step).await?;
-        let id: Option<String> = redis::from_redis_value(found).ok().flatten();
-        let tasks = match id.as_deref().and_then(TaskId::parse) {
+        let bound: Option<Vec<u8>> = redis::from_redis_value(found).ok().flatten();
+        let id = bound.as_deref().map(|bound| Reader::new(bound).word());
+        let tasks = match id.transpose()?.and_then(TaskId::parse) {
             Some(id) => one(steps, root, user, &id, filter).await?,
             None => Vec::new(),
         };
@@ -110,14 +110,15 @@ async fn part(
     before: Option<u64>,
     max: usize,
 ) -> Result<Part, StoreError> {
-    let fingerprint = filter.fingerprint.map(|f| f.digest().to_string());
+    let fingerprint = filter.fingerprint.as_ref();
+    let fingerprint = fingerprint.map_or(&[][..], |f| f.digest().as_bytes());
     let mut step = Step::new(&LIST, &[root])
         .arg(user.as_str())
         .arg(before.map(|seq| seq.to_string()).unwrap_or_default())
         .arg(max)
         .arg(LOOKED_AT_MAX)
         .arg(filter.task_type.as_deref().unwrap_or_default())
-        .arg(fingerprint.unwrap_or_default())
+        .arg(fingerprint)
         .arg(filter.state.map_or("", State::name));
     for name in lists(user, filter) {
         step.also(name);

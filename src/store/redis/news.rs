@@ -85,7 +85,7 @@ impl Listener {
         self.signals.due_is_sooner();
     }
 
-    /// `work p07` · `due p07 1732…` · `task id`
+    /// `work p07` · `due p07 1732…` · `task id id …`
     fn hear(&self, news: &str) {
         let mut words = news.split(' ');
         let (kind, about) = (words.next(), words.next().unwrap_or_default());
@@ -101,7 +101,7 @@ impl Listener {
                 }
             }
             (Some("task"), None) => {
-                if let Some(id) = TaskId::parse(about) {
+                for id in news.split(' ').skip(1).filter_map(TaskId::parse) {
                     self.signals.task_changed(&id);
                 }
             }

@@ -1,22 +1,24 @@
 //! A task's record, as scripts show it.
 
-use std::collections::{BTreeMap, HashMap};
-use std::str::FromStr;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::packed::{Packed, Reader};
 use super::reply::{Reply, senseless};
 use crate::domain::digest::Sha256Digest;
 use crate::domain::file::{BlobName, File, Generation};
-use crate::domain::fingerprint::Fingerprint;
+use crate::domain::fingerprint::{
+    Algorithm, Content, FieldHashes, Fingerprint, FingerprintRule, FingerprintScope,
+};
 use crate::domain::principal::UserId;
-use crate::domain::submission::Submission;
 use crate::domain::task::{FencingToken, Outcome, Priority, State, Task, TaskId};
+use crate::domain::task_type::DedupMode;
 use crate::domain::timestamp::Timestamp;
-use crate::store::StoreError;
+use crate::store::{Admission, StoreError};
 
 /// The task, and what only the store needs.
 #[derive(Clone, Debug)]
@@ -27,6 +29,8 @@ pub struct Record {
     pub window: Duration,
     /// The key that the task was first submitted with.
     pub key: Option<String>,
+    /// The start that is part of the work's identity.
+    run_at: Option<Timestamp>,
 }
 
 /// What is written once, at admission, and never searched for.
@@ -38,8 +42,9 @@ pub struct Body {
     pub files: Vec<File>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tags: BTreeMap<String, String>,
+    /// The start that is part of the work's identity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub key: Option<String>,
+    pub run_at: Option<Timestamp>,
 }
 
 /// How a result that is kept in blob storage is written.
@@ -49,62 +54,99 @@ pub struct StoredBlob {
     pub size: u64,
 }
 
+/// A submission of more bytes lies beside its record, as in record.lua.
+pub const SHORT_BYTES_MAX: usize = 512;
+
 impl Record {
-    /// Id, fields, submission, result.
+    /// Id, packed values, and the submission and the result when they lie beside them. The values are those
+    /// that record.lua packs, in the same order.
     pub fn read(mut reply: Reply) -> Result<Record, StoreError> {
-        let id = reply.word()?;
-        let mut fields = Fields::read(reply.part()?)?;
-        let body: Body = from_json(&reply.word()?)?;
-        let result = reply.text()?;
-        let state = fields
-            .take("state")
-            .and_then(|name| State::parse(&name))
-            .ok_or_else(senseless)?;
-        let due_at = fields.time("due_at")?;
-        let keep = fields.take("keep").ok_or_else(senseless)?;
-        let error = fields.take("error");
-        let progress = fields.take("progress");
+        let id = TaskId::parse(&reply.word()?).ok_or_else(senseless)?;
+        let packed = reply.bytes()?;
+        let (long_body, long_result) = (reply.word()?, reply.word()?);
+        let mut values = Reader::new(&packed);
+        let state = State::parse(values.word()?).ok_or_else(senseless)?;
+        values.skip("seq")?;
+        let priority = values.number()?.and_then(Priority::new);
+        let created_at = values.time()?.ok_or_else(senseless)?;
+        let scheduled_at = values.time()?;
+        values.skip("ready_at")?;
+        let due_at = values.time()?;
+        values.skip("held")?;
+        let attempt = values.number()?.unwrap_or(0);
+        let token = FencingToken(values.number()?.unwrap_or(0));
+        let started_at = values.time()?;
+        values.skip("lease_nonce")?;
+        let finished_at = values.time()?;
+        values.skip("bound_at")?;
+        let attempts_raised = values.number()?;
+        values.skip("kept_until")?;
+        let result_kind = values.text()?;
+        let result = values.text()?.unwrap_or(&long_result);
+        values.skip("blob")?;
+        let progress = values.text()?.map(from_json).transpose()?;
+        let error = values.text()?.map(from_json).transpose()?;
+        let duplicates = values.number()?.unwrap_or(0);
+        let copies = values.text()?;
+        let user = UserId::parse(values.word()?).ok_or_else(senseless)?;
+        let task_type = values.word()?.to_owned();
+        let key = values.text()?.map(str::to_owned);
+        let fingerprint = digest(values.bytes()?)?;
+        values.skip("rule")?;
+        let is_content = values.flag()?;
+        let window = Duration::from_millis(values.number()?.ok_or_else(senseless)?);
+        let budget = values.number()?.ok_or_else(senseless)?;
+        for retention in ["key", "result", "task", "failed", "file"] {
+            values.skip(retention)?;
+        }
+        values.skip("tags")?;
+        let body: Body = from_json(values.text()?.unwrap_or(&long_body))?;
         let task = Task {
-            id: TaskId::parse(&id).ok_or_else(senseless)?,
-            task_type: fields.take("type").ok_or_else(senseless)?,
+            id,
+            task_type,
             state,
-            user: fields
-                .take("user")
-                .and_then(|user| UserId::parse(&user))
-                .ok_or_else(senseless)?,
-            fingerprint: fields
-                .take("fingerprint")
-                .and_then(|hex| Sha256Digest::parse_hex(&hex))
-                .map(Fingerprint::from_digest),
+            user,
+            fingerprint: is_content.then_some(Fingerprint::from_digest(fingerprint)),
             params: body.params,
-            files: with_copies(body.files, fields.take("files").as_deref()),
-            priority: fields
-                .number("priority")?
-                .and_then(Priority::new)
-                .ok_or_else(senseless)?,
+            files: with_copies(body.files, copies),
+            priority: priority.ok_or_else(senseless)?,
             tags: body.tags,
-            attempt: fields.number("attempt")?.unwrap_or(0),
-            max_attempts: match fields.number("max_attempts")? {
-                Some(raised) => raised,
-                None => kept(&keep, 1)?,
-            },
-            progress: progress.as_deref().map(from_json).transpose()?,
-            created_at: fields.time("created_at")?.ok_or_else(senseless)?,
-            scheduled_at: fields.time("scheduled_at")?,
-            started_at: fields.time("started_at")?,
-            finished_at: fields.time("finished_at")?,
+            attempt,
+            max_attempts: attempts_raised.unwrap_or(budget),
+            progress,
+            created_at,
+            scheduled_at,
+            started_at,
+            finished_at,
             next_attempt_at: due_at.filter(|_| state == State::Retrying),
-            dedup_expires_at: fields.time("dedup_expires_at")?,
-            outcome: outcome(fields.take("result_kind").as_deref(), result)?,
-            error: error.as_deref().map(from_json).transpose()?,
-            duplicates: fields.number("duplicates")?.unwrap_or(0),
+            dedup_expires_at: finished_at
+                .filter(|_| is_content && state == State::Succeeded)
+                .map(|at| at.plus(window)),
+            outcome: outcome(result_kind, result)?,
+            error,
+            duplicates,
         };
         Ok(Record {
-            window: Duration::from_millis(kept(&keep, 0)?),
+            window,
             task,
-            token: FencingToken(fields.number("token")?.unwrap_or(0)),
-            key: body.key,
+            token,
+            key,
+            run_at: body.run_at,
         })
+    }
+
+    /// What the task's submission was made of, under the rule that it was recorded with.
+    pub fn fields(&self, rule: &FingerprintRule) -> Result<FieldHashes, StoreError> {
+        let params = from_json(self.task.params.get())?;
+        let content = Content {
+            user: &self.task.user,
+            task_type: &self.task.task_type,
+            group: rule.scope.group(),
+            run_at: self.run_at,
+            params: &params,
+            files: &self.task.files,
+        };
+        Ok(rule.field_hashes(&content))
     }
 
     /// How long the attempt took that gave the result.
@@ -116,34 +158,52 @@ impl Record {
     }
 }
 
-/// What is kept how long, as the scripts read it: window, attempts, retentions of key, result, task,
-/// failed task and file. Spans are in ms.
-pub fn keep(submission: &Submission) -> String {
+/// What a submission says of its record's values, packed; the last of them is the body, if it is short. Spans
+/// are in ms.
+pub fn made(admission: &Admission, rule: &str, body: Option<&str>) -> Result<Vec<u8>, StoreError> {
+    let Admission {
+        user,
+        key,
+        submission,
+        fingerprint,
+        ..
+    } = admission;
     let retention = submission.task_type.retention;
-    let ms = |span: Duration| {
-        u64::try_from(span.as_millis())
-            .unwrap_or(u64::MAX)
-            .min(SPAN_MS_MAX)
-    };
-    format!(
-        "{} {} {} {} {} {} {}",
-        ms(submission.window()),
-        submission.task_type.retry.max_attempts,
-        ms(retention.key),
-        ms(retention.result),
-        ms(retention.task),
-        ms(retention.failed_task),
-        ms(retention.file),
-    )
+    let mut packed = Packed::default();
+    packed
+        .text(user.as_str())
+        .text(&submission.task_type.name)
+        .maybe_text(key.as_ref().map(|key| key.as_str()))
+        .bytes(fingerprint.digest().as_bytes())
+        .text(rule)
+        .flag(submission.mode() != DedupMode::None)
+        .number(span_ms(submission.window()))
+        .number(submission.task_type.retry.max_attempts.into())
+        .number(span_ms(retention.key))
+        .number(span_ms(retention.result))
+        .number(span_ms(retention.task))
+        .number(span_ms(retention.failed_task))
+        .number(span_ms(retention.file));
+    if submission.tags.is_empty() {
+        packed.nothing();
+    } else {
+        let names: Vec<_> = submission.tags.keys().collect();
+        packed.text(&to_json(&names)?);
+    }
+    Ok(packed.maybe_text(body).take())
 }
 
 /// Lua counts exactly up to 2^53.
-pub const SPAN_MS_MAX: u64 = 1 << 52;
+const SPAN_MS_MAX: i64 = 1 << 52;
 
-fn kept<T: FromStr>(keep: &str, place: usize) -> Result<T, StoreError> {
-    let word = keep.split(' ').nth(place);
-    word.and_then(|word| word.parse().ok())
-        .ok_or_else(senseless)
+pub fn span_ms(span: Duration) -> i64 {
+    let ms = i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
+    ms.min(SPAN_MS_MAX)
+}
+
+fn digest(bytes: Option<&[u8]>) -> Result<Sha256Digest, StoreError> {
+    let bytes = bytes.and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
+    bytes.map(Sha256Digest::from_bytes).ok_or_else(senseless)
 }
 
 /// `sha256:generation:size …`, in the order of the files.
@@ -163,43 +223,44 @@ pub fn with_copies(files: Vec<File>, copies: Option<&str>) -> Vec<File> {
     files.into_iter().zip(copies).map(with_copy).collect()
 }
 
-fn outcome(kind: Option<&str>, result: Option<String>) -> Result<Option<Outcome>, StoreError> {
-    Ok(match (kind, result) {
-        (Some("expired"), _) => Some(Outcome::Expired),
-        (Some("inline"), Some(text)) => {
-            let raw = RawValue::from_string(text).map_err(|_| senseless())?;
+fn outcome(kind: Option<&str>, result: &str) -> Result<Option<Outcome>, StoreError> {
+    Ok(match kind {
+        Some("expired") => Some(Outcome::Expired),
+        Some("inline") => {
+            let raw = RawValue::from_string(result.to_owned()).map_err(|_| senseless())?;
             Some(Outcome::Inline(raw.into()))
         }
-        (Some("blob"), Some(text)) => {
-            let StoredBlob { name, size } = from_json(&text)?;
+        Some("blob") => {
+            let StoredBlob { name, size } = from_json(result)?;
             Some(Outcome::Blob { name, size })
         }
         _ => None,
     })
 }
 
-struct Fields(HashMap<String, String>);
-
-impl Fields {
-    fn read(mut flat: Reply) -> Result<Self, StoreError> {
-        let mut fields = HashMap::new();
-        while !flat.is_over() {
-            fields.insert(flat.word()?, flat.word()?);
-        }
-        Ok(Fields(fields))
+/// The usual rule is written as the version of its type alone: a record that is packed tightly holds it.
+pub fn rule_text(rule: &FingerprintRule) -> Result<String, StoreError> {
+    if *rule == usual_rule(rule.version) {
+        Ok(rule.version.to_string())
+    } else {
+        to_json(rule)
     }
+}
 
-    fn take(&mut self, name: &str) -> Option<String> {
-        self.0.remove(name)
+pub fn rule(text: &str) -> Result<FingerprintRule, StoreError> {
+    match text.parse() {
+        Ok(version) => Ok(usual_rule(version)),
+        Err(_) => from_json(text),
     }
+}
 
-    fn number<T: FromStr>(&mut self, name: &str) -> Result<Option<T>, StoreError> {
-        let parsed = self.take(name).map(|text| text.parse());
-        parsed.transpose().map_err(|_| senseless())
-    }
-
-    fn time(&mut self, name: &str) -> Result<Option<Timestamp>, StoreError> {
-        Ok(self.number(name)?.map(Timestamp::from_ms))
+fn usual_rule(version: u32) -> FingerprintRule {
+    FingerprintRule {
+        algorithm: Algorithm::V1,
+        scope: FingerprintScope::Type,
+        version,
+        ignore: Vec::new(),
+        file_name: false,
     }
 }
 

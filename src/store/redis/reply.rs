@@ -46,6 +46,13 @@ impl Reply {
         }
     }
 
+    pub fn bytes(&mut self) -> Result<Vec<u8>, StoreError> {
+        match self.value()? {
+            Value::BulkString(bytes) => Ok(bytes),
+            _ => Err(senseless()),
+        }
+    }
+
     pub fn word(&mut self) -> Result<String, StoreError> {
         self.text()?.ok_or_else(senseless)
     }

@@ -35,7 +35,7 @@ impl Kind {
         match self {
             Kind::Promises => "mark = redis.call('INCR', mark_key)\n",
             Kind::Admits => {
-                "if reply[1] == 'new' or reply[1] == 'by-content' and ARGV[8] ~= '' then\n  \
+                "if reply[1] == 'new' or reply[1] == 'by-content' and KEYS[3] ~= KEYS[1] then\n  \
                  mark = redis.call('INCR', mark_key)\nend\n"
             }
             Kind::Writes | Kind::Reads | Kind::Apart => "",
@@ -46,9 +46,19 @@ impl Kind {
 impl Script {
     /// The parts follow the first line, which must stay the first: with `#!lua` a script that Redis has
     /// no memory for is refused whole. The mark is looked at before anything else, and told with the answer.
-    fn new(name: &'static str, kind: Kind, verb: &'static str, parts: &[&'static str]) -> Self {
+    ///
+    /// A verb whose usual way needs few parts takes the others where it says so: Lua makes every function of
+    /// a part anew at each call.
+    fn new(
+        name: &'static str,
+        kind: Kind,
+        verb: &'static str,
+        parts: &[&'static str],
+        later: &[&'static str],
+    ) -> Self {
         let (shebang, verb) = verb.split_once('\n').unwrap_or((verb, ""));
         let parts = parts.concat();
+        let verb = verb.replace(LATER, &later.concat());
         let text = match kind {
             Kind::Apart => format!("{shebang}\n{parts}{verb}"),
             _ => format!(
@@ -70,16 +80,19 @@ impl Script {
 /// Watches over what the partition remembers.
 const MARK_PART: &str = include_str!("lua/parts/mark.lua");
 
+/// The line of a verb where the other parts come.
+const LATER: &str = "-- The other parts come here.\n";
+
 macro_rules! parts {
     ($($part:ident),*) => { &[$(include_str!(concat!("lua/parts/", stringify!($part), ".lua"))),*] };
 }
 
-/// One line a verb: its constant, its file, what it is, and its parts in order.
+/// One line a verb: its constant, its file, what it is, its parts in order, and those that come later.
 macro_rules! scripts {
-    ($($name:ident = $file:literal $kind:ident [$($part:ident),* $(,)?];)+) => {
+    ($($name:ident = $file:literal $kind:ident [$($part:ident),*] $(then [$($later:ident),*])?;)+) => {
         $(pub static $name: LazyLock<Script> = LazyLock::new(|| {
             let verb = include_str!(concat!("lua/", $file, ".lua"));
-            Script::new($file, Kind::$kind, verb, parts!($($part),*))
+            Script::new($file, Kind::$kind, verb, parts!($($part),*), parts!($($($later),*)?))
         });)+
 
         #[cfg(test)]
@@ -90,18 +103,18 @@ macro_rules! scripts {
 }
 
 scripts! {
-    ADMIT = "admit" Admits [clock, record, counters, queue, moves, files, claim, judge];
-    CHECK = "check" Reads [clock, record, claim, judge];
+    ADMIT = "admit" Admits [clock, record, claim, standing, judge] then [counters, queue, moves, files];
+    CHECK = "check" Reads [clock, record, claim, standing, judge];
     LEASE = "lease" Writes [clock, record, counters, queue, moves];
     EXTEND = "extend" Writes [clock, record, counters, queue, holder];
-    COMPLETE = "complete" Promises [clock, record, counters, queue, moves, files, ending, holder];
-    FAIL = "fail" Promises [clock, record, counters, queue, moves, files, ending, holder];
-    RELEASE = "release" Writes [clock, record, counters, queue, moves, files, ending, holder];
-    CANCEL = "cancel" Promises [clock, record, counters, queue, moves, files, ending, owner];
-    REDRIVE = "redrive" Promises [clock, record, counters, queue, moves, claim, owner];
-    FORGET = "forget" Promises [clock, record, counters, queue, moves, files, ending, owner];
-    RESCUE = "rescue" Writes [clock, record, counters, queue, moves, files, ending];
-    GET = "get" Reads [];
+    COMPLETE = "complete" Promises [clock, record, counters, queue, moves, files, claim, ending];
+    FAIL = "fail" Promises [clock, record, counters, queue, moves, files, claim, ending, holder];
+    RELEASE = "release" Writes [clock, record, counters, queue, moves, files, claim, ending, holder];
+    CANCEL = "cancel" Promises [clock, record, counters, queue, moves, files, claim, ending, owner];
+    REDRIVE = "redrive" Promises [clock, record, counters, queue, moves, claim, standing, owner];
+    FORGET = "forget" Promises [clock, record, counters, queue, moves, files, claim, ending, owner];
+    RESCUE = "rescue" Writes [clock, record, counters, queue, moves, files, claim, ending];
+    GET = "get" Reads [record];
     LIST = "list" Reads [record];
     NOTE = "note" Writes [clock, record, counters];
     FOLD = "fold" Writes [record];

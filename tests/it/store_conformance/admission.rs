@@ -21,6 +21,7 @@ promises!(
     an_admission_repeated_with_its_nonce_is_answered_as_before,
     a_reused_key_changes_nothing_and_names_the_fields,
     a_key_that_joins_by_content_is_bound,
+    a_key_that_joins_under_another_rule_remembers_it,
     a_key_is_compared_under_the_rule_that_it_came_with,
     users_never_meet,
     a_check_decides_alike_and_changes_nothing,
@@ -153,6 +154,28 @@ async fn a_key_that_joins_by_content_is_bound(subject: Subject) {
     );
     let other = subject.admit(&draft(json!({"n": 2})).key("late")).await;
     assert!(matches!(other, Admitted::KeyReused { .. }), "{other:?}");
+}
+
+async fn a_key_that_joins_under_another_rule_remembers_it(subject: Subject) {
+    let task = subject.new_task(&draft(json!({"n": 1}))).await;
+    let mut today = plain_type();
+    today.dedup.ignore = vec!["/trace".to_owned()];
+    let of = |params| draft_of(today.clone(), params).key("late");
+    let joined = subject.admit(&of(json!({"n": 1, "trace": "x"}))).await;
+    assert_eq!(
+        (id_of(&joined), matched(&joined)),
+        (task.id.clone(), Some(MatchedBy::Fingerprint))
+    );
+    let replay = subject.admit(&of(json!({"n": 1, "trace": "y"}))).await;
+    assert_eq!(
+        (id_of(&replay), matched(&replay)),
+        (task.id, Some(MatchedBy::IdempotencyKey))
+    );
+    let other = subject.admit(&of(json!({"n": 2, "trace": "x"}))).await;
+    let Admitted::KeyReused { differs } = other else {
+        panic!("another content under the same key: {other:?}");
+    };
+    assert_eq!(differs, ["/params/n"]);
 }
 
 async fn a_key_is_compared_under_the_rule_that_it_came_with(subject: Subject) {

@@ -1,6 +1,6 @@
 //! Cancel, redrive, forget: what changes an end, and what does not.
 
-use justonce::domain::task::{State, TaskId};
+use justonce::domain::task::{Outcome, State, TaskId};
 use justonce::store::{Admitted, Cancelled, Forgotten, Found, Missing, RedriveFilter, Redriven};
 use serde_json::json;
 
@@ -10,6 +10,7 @@ use crate::support::store::{
 };
 
 promises!(
+    long_submissions_and_results_are_kept_whole,
     a_waiting_task_is_cancelled_at_once,
     a_running_task_is_told_and_its_late_result_refused,
     a_cancelled_holder_that_vanishes_stops_blocking,
@@ -31,6 +32,29 @@ async fn cancel(subject: &Subject, id: &TaskId) -> (State, bool) {
 
 async fn redrive(subject: &Subject, id: &TaskId) -> Redriven {
     subject.store.redrive(&user(), id).await.unwrap()
+}
+
+/// However a store packs what is short.
+async fn long_submissions_and_results_are_kept_whole(subject: Subject) {
+    for length in [400, 513, 70_000] {
+        let long = "x".repeat(length);
+        let draft = draft(json!({"text": long})).key("long");
+        let draft = draft.user(&format!("user{length}"));
+        let id = subject.new_task(&draft).await.id;
+        let lease = subject.lease(LONG).await;
+        assert_eq!(lease.task.id, id);
+        let result = format!("\"{long}\"");
+        recorded(subject.complete(&lease, &result).await);
+        let Admitted::Duplicate { answer, .. } = subject.admit(&draft).await else {
+            panic!("the same key made another task");
+        };
+        let params: serde_json::Value = serde_json::from_str(answer.task.params.get()).unwrap();
+        assert_eq!(params, json!({"text": long}));
+        let Some(Outcome::Inline(kept)) = &answer.task.outcome else {
+            panic!("no result");
+        };
+        assert_eq!(kept.get(), result);
+    }
 }
 
 async fn a_waiting_task_is_cancelled_at_once(subject: Subject) {

@@ -7,9 +7,9 @@ if missing then
   return { missing }
 end
 if task.state == 'succeeded' or task.state == 'failed' then
-  return { 'ended', shown(id) }
+  return { 'ended', shown(task) }
 end
 if task.state ~= 'cancelled' then
-  give_up(id, task, 'cancelled', nil, task.held)
+  give_up(task, 'cancelled', nil, task.held)
 end
-return { 'cancelled', shown(id), task.held and 'stopping' or 'stopped' }
+return { 'cancelled', shown(task), task.held and 'stopping' or 'stopped' }

@@ -1,14 +1,14 @@
 #!lua flags=no-writes
 -- What admit.lua would decide; changes nothing. KEYS and ARGV as there.
--- Replies: new · by-key, record, until or nothing · by-content, record · key-reused, rule, fields
+-- Replies: new · by-key, record, until or nothing · by-content, record · key-reused, rule, fields or nothing, record
 --   · key-forgotten · other-rule, rule · file-unknown, sha256
-local word, found, detail = judge()
+local word, found, detail, more = judge()
 if word == 'by-key' then
-  return { word, shown(found.id), detail and string.format('%.0f', detail) or '' }
+  return { word, shown(found), detail or '' }
 elseif word == 'by-content' then
-  return { word, shown(found.id) }
+  return { word, shown(found) }
 elseif word == 'key-reused' then
-  return { word, found, detail }
+  return { word, detail, more or '', shown(found) }
 elseif word == 'new' then
   local unknown = unknown_file()
   return unknown and { 'file-unknown', unknown } or { word }

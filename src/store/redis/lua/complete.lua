@@ -1,20 +1,39 @@
 #!lua flags=allow-oom
--- Records a task's success.
+-- Records the success of tasks, each by itself.
 -- KEYS[1] root of the partition
--- ARGV[1] task  ARGV[2] user  ARGV[3] fencing token
--- ARGV[4] kind of the result: inline or blob  ARGV[5] the result  ARGV[6] name of the copy, or nothing
--- Replies: recorded, record · lost
-local kind, result, blob = ARGV[4], ARGV[5], ARGV[6]
-if not holds then
-  if task and task.token == token and task.state == 'succeeded' then
-    return { 'recorded', shown(id) }
+-- ARGV    for each task: its id, user, fencing token, kind of the result (inline or blob), the result, name of the
+--         copy or nothing
+-- Replies, for each: recorded, record · lost
+local function complete(id, user, token, kind, result, blob)
+  local task = load(id)
+  if not task or task.user ~= user or task.token ~= token then
+    return false
+  elseif not task.held then
+    -- The step once more, after its outcome was unknown.
+    return task.state == 'succeeded' and task
   end
-  return lost()
+  attempt_over(task)
+  if task.state == 'cancelled' then
+    confirm_stopped(task)
+    return false
+  end
+  succeed(task, kind, result, blob)
+  return task
 end
-attempt_over(task)
-if task.state == 'cancelled' then
-  confirm_stopped(id)
-  return lost()
+
+gather_counts()
+gather_news()
+local replies = {}
+for i = 1, #ARGV, 6 do
+  local user = ARGV[i + 1]
+  local task = complete(ARGV[i], user, tonumber(ARGV[i + 2]), ARGV[i + 3], ARGV[i + 4], ARGV[i + 5])
+  if task then
+    replies[#replies + 1] = { 'recorded', shown(task) }
+  else
+    tally(user, 'writes_fenced', 1)
+    replies[#replies + 1] = { 'lost' }
+  end
 end
-succeed(id, task, kind, result, blob)
-return { 'recorded', shown(id) }
+write_counts()
+write_news()
+return replies

@@ -8,14 +8,17 @@ if not holds then
   return lost()
 end
 local expires_at = after(lease)
-redis.call('HSET', task_key(id), 'due_at', expires_at)
+task.due_at = expires_at
+if progress ~= '' then
+  task.progress = progress
+end
+save(task)
 if task.state == 'running' then
   due(id, expires_at)
 else
   redis.call('ZADD', root .. 'expiry', expires_at, id)
 end
 if progress ~= '' then
-  redis.call('HSET', task_key(id), 'progress', progress)
   changed(id)
 end
-return { 'recorded', string.format('%.0f', expires_at), task.state }
+return { 'recorded', expires_at, task.state }

@@ -9,20 +9,21 @@ if not holds then
   -- The step once more, after its outcome was unknown.
   if task and not task.held and task.token == token and task.state ~= 'tombstone'
     and (task.error == error or task.state == 'cancelled') then
-    return { 'recorded', shown(id) }
+    return { 'recorded', shown(task) }
   end
   return lost()
 end
 attempt_over(task)
 if task.state == 'cancelled' then
-  confirm_stopped(id)
-elseif retry_in ~= '' and tonumber(task.attempt) < tonumber(task.max_attempts or kept(task).budget) then
+  confirm_stopped(task)
+elseif retry_in ~= '' and task.attempt < (task.max_attempts or task.budget) then
   local next_at = after(tonumber(retry_in))
-  redis.call('HSET', task_key(id), 'state', 'retrying', 'due_at', next_at, 'error', error)
-  redis.call('HDEL', task_key(id), 'held', 'ready_at')
+  task.due_at, task.error, task.held, task.ready_at = next_at, error, nil, nil
   due(id, next_at)
-  moved(id, task, 'retrying')
+  move(task, 'retrying')
+  save(task)
+  changed(id)
 else
-  give_up(id, task, 'failed', error, false)
+  give_up(task, 'failed', error, false)
 end
-return { 'recorded', shown(id) }
+return { 'recorded', shown(task) }

@@ -23,16 +23,27 @@ local function tally(at, name, user, by)
   end
 end
 
+local function gauge(user, type, state, by)
+  if state ~= '-' then
+    redis.call('HINCRBY', root .. 'gauge:' .. user, state .. ' ' .. type, by)
+    redis.call('HINCRBY', root .. 'gauge:', state .. ' ' .. type, by)
+  end
+end
+
 local function fold(what, by)
   local at, name, user = string.match(what, '^tally (%d+) (%S+) (%S+)$')
   if at then
     return tally(tonumber(at), name, user, by)
   end
-  local state, owner, type = string.match(what, '^gauge (%S+) (%S+) (%S+)$')
-  if state then
-    redis.call('HINCRBY', root .. 'gauge:' .. owner, state .. ' ' .. type, by)
-    redis.call('HINCRBY', root .. 'gauge:', state .. ' ' .. type, by)
-    return
+  local since, state, owner, type = string.match(what, '^accepted (%d+) (%S+) (%S+) (%S+)$')
+  if since then
+    tally(tonumber(since), 'accepted', owner, by)
+    return gauge(owner, type, state, by)
+  end
+  local from, to, whom, kind = string.match(what, '^moved (%S+) (%S+) (%S+) (%S+)$')
+  if from then
+    gauge(whom, kind, from, -by)
+    return gauge(whom, kind, to, by)
   end
   local hour, metric, bucket, whose = string.match(what, '^latency (%d+) (%S+) (%d+) (%S+)$')
   local key = root .. 'latency:' .. hour .. ':'

@@ -9,4 +9,4 @@ end
 if not is_ended(task) or task.held then
   return { 'unfinished' }
 end
-return { 'forgotten-now', forget(id, task) or '' }
+return { 'forgotten-now', forget(task) or '' }

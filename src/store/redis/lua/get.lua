@@ -4,22 +4,16 @@
 -- ARGV[1]  user
 -- ARGV[2…] tasks
 -- Replies, for each: found, record · forgotten · unknown
-local root, user = KEYS[1], ARGV[1]
+local user = ARGV[1]
 local reply = {}
 for i = 2, #ARGV do
-  local id = ARGV[i]
-  local known = redis.call('HMGET', root .. 'task:' .. id, 'user', 'state')
-  if known[1] ~= user then
+  local task = load(ARGV[i])
+  if not task or task.user ~= user then
     reply[#reply + 1] = { 'unknown' }
-  elseif known[2] == 'tombstone' then
+  elseif task.state == 'tombstone' then
     reply[#reply + 1] = { 'forgotten' }
   else
-    reply[#reply + 1] = { 'found', {
-      id,
-      redis.call('HGETALL', root .. 'task:' .. id),
-      redis.call('GET', root .. 'body:' .. id),
-      redis.call('GET', root .. 'result:' .. id),
-    } }
+    reply[#reply + 1] = { 'found', shown(task) }
   end
 end
 return reply

@@ -7,13 +7,13 @@
 local nonce, max = ARGV[1], tonumber(ARGV[2])
 -- A repeat finds what the first call leased for so long, ms.
 local NONCE_KEPT = 60000
+local reply = { 'leased' }
 local earlier = redis.call('GET', root .. 'leased:' .. nonce)
 if earlier then
-  local reply = { 'leased' }
   for id in string.gmatch(earlier, '%S+') do
     local task = load(id)
     if task and task.held and task.lease_nonce == nonce then
-      reply[#reply + 1] = shown(id)
+      reply[#reply + 1] = shown(task)
       reply[#reply + 1] = task.due_at
     end
   end
@@ -26,33 +26,46 @@ for i = 3, #ARGV, 2 do
     heads[#heads + 1] = { score = tonumber(queue[j + 1]), member = queue[j], lease = tonumber(ARGV[i + 1]) }
   end
 end
-table.sort(heads, function(a, b)
-  if a.score == b.score then
-    return a.member < b.member
-  end
-  return a.score < b.score
-end)
-local reply, leased = { 'leased' }, {}
+if #ARGV > 4 then
+  table.sort(heads, function(a, b)
+    if a.score == b.score then
+      return a.member < b.member
+    end
+    return a.score < b.score
+  end)
+end
+gather_counts()
+local leased = {}
+local first_at = nil
 for i = 1, math.min(max, #heads) do
-  local id = string.match(heads[i].member, ' (.*)$')
-  local task = load(id)
+  local task = load(string.match(heads[i].member, ' (.*)$'))
   local expires_at = after(heads[i].lease)
-  local attempt = tonumber(task.attempt or 0) + 1
-  redis.call('HSET', task_key(id), 'state', 'running', 'held', 1, 'attempt', attempt,
-    'token', tonumber(task.token or 0) + 1, 'started_at', now, 'due_at', expires_at, 'lease_nonce', nonce)
-  leave_queue(id, task)
-  due(id, expires_at)
+  redis.call('ZREM', queue_key(task.type), heads[i].member)
+  task.held, task.attempt, task.token = true, (task.attempt or 0) + 1, (task.token or 0) + 1
+  task.started_at, task.due_at, task.lease_nonce = now, expires_at, nonce
+  move(task, 'running')
+  save(task)
+  redis.call('ZADD', root .. 'due', expires_at, task.id)
   latency(task.user, 'queue_wait', now - task.ready_at)
   tally(task.user, 'attempts', 1)
-  if attempt > 1 then
+  if task.attempt > 1 then
     tally(task.user, 'retries', 1)
   end
-  moved(id, task, 'running')
-  leased[#leased + 1] = id
-  reply[#reply + 1] = shown(id)
-  reply[#reply + 1] = string.format('%.0f', expires_at)
+  leased[i] = task.id
+  reply[#reply + 1] = shown(task)
+  reply[#reply + 1] = expires_at
+  if not first_at or expires_at < first_at then
+    first_at = expires_at
+  end
 end
+write_counts()
 if #leased > 0 then
-  redis.call('SET', root .. 'leased:' .. nonce, table.concat(leased, ' '), 'PX', NONCE_KEPT)
+  local ids = table.concat(leased, ' ')
+  redis.call('SET', root .. 'leased:' .. nonce, ids, 'PX', NONCE_KEPT)
+  changed(ids)
+  local soonest = redis.call('ZRANGE', root .. 'due', 0, 0, 'WITHSCORES')
+  if tonumber(soonest[2]) == first_at then
+    publish(string.format('due %%s %.0f', first_at))
+  end
 end
 return reply

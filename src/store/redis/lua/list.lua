@@ -28,16 +28,17 @@ local BYTES_MAX = 4194304
 local records, last, bytes = {}, nil, 0
 for i = 1, math.min(#found, looked_max) do
   local id = found[i].id
-  local known = redis.call('HMGET', task_key(id), 'user', 'type', 'fingerprint', 'state')
-  local matches = known[1] == user and (type == '' or known[2] == type)
-    and (fingerprint == '' or known[3] == fingerprint) and (state == '' or known[4] == state)
+  local task = load(id)
+  local matches = task and task.user == user and (type == '' or task.type == type)
+    and (fingerprint == '' or task.is_content and task.fingerprint == fingerprint)
+    and (state == '' or task.state == state)
   if matches and (#records == max or bytes > BYTES_MAX) then
     return { 'listed', 'more', tostring(last), unpack(records) }
   end
   last = found[i].seq
   if matches then
-    local record = shown(id)
-    bytes = bytes + #(record[3] or '') + #(record[4] or '')
+    local record = shown(task)
+    bytes = bytes + #record[2] + #(record[3] or '') + #record[4]
     records[#records + 1] = record
   end
 end

@@ -21,23 +21,23 @@ for _ = 1, tonumber(read()) do
 end
 for _ = 1, tonumber(read()) do
   local user, bucket, by = read(), read(), read()
-  count(string.format('latency %.0f submit %s %s', now - now % LATENCY_BUCKET, bucket, user), by)
+  count('latency ' .. now - now % LATENCY_BUCKET .. ' submit ' .. bucket .. ' ' .. user, by)
 end
 for _ = 1, tonumber(read()) do
-  local id, duplicates, entries = read(), read(), tonumber(read())
-  local state = redis.call('HGET', task_key(id), 'state')
+  local id, duplicates, entries = read(), tonumber(read()), tonumber(read())
+  local task = load(id)
   -- A forgotten task has no ledger any more.
-  local is_kept = state and state ~= 'tombstone'
+  local is_kept = task and task.state ~= 'tombstone'
   if is_kept then
-    redis.call('HINCRBY', task_key(id), 'duplicates', duplicates)
+    task.duplicates = (task.duplicates or 0) + duplicates
+    save(task)
   end
-  for _ = 1, entries do
-    local entry = read()
-    if is_kept then
-      redis.call('LPUSH', root .. 'ledger:' .. id, entry)
-    end
+  local newest = {}
+  for i = 1, entries do
+    newest[i] = read()
   end
-  if is_kept then
+  if is_kept and entries > 0 then
+    redis.call('LPUSH', root .. 'ledger:' .. id, unpack(newest))
     redis.call('LTRIM', root .. 'ledger:' .. id, 0, LEDGER_KEPT - 1)
   end
 end

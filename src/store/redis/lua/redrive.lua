@@ -7,27 +7,25 @@ if missing then
   return { missing }
 end
 if task.state == 'succeeded' then
-  return { 'succeeded', shown(id) }
+  return { 'succeeded', shown(task) }
 elseif not is_ended(task) then
-  return { 'done', shown(id) }
+  return { 'done', shown(task) }
 elseif task.held then
   return { 'blocked', id }
 end
-local keep = kept(task)
-if task.fingerprint then
+if task.is_content then
   local other, resubmissions, first_failed_at = claimed(task.fingerprint)
   if other and other.id ~= id
-    and standing(other, resubmissions, first_failed_at, keep.window, math.huge) == 'answers' then
+    and standing(other, resubmissions, first_failed_at, task.window, math.huge) == 'answers' then
     return { 'blocked', other.id }
   end
-  redis.call('HSET', root .. 'claim:' .. task.fingerprint, 'task', id)
-  redis.call('HDEL', root .. 'claim:' .. task.fingerprint, 'resubmissions', 'first_failed_at')
+  write_claim(task.fingerprint, id)
 end
-redis.call('HSET', task_key(id), 'max_attempts', tonumber(task.attempt or 0) + keep.budget)
-redis.call('HDEL', task_key(id), 'finished_at', 'dedup_expires_at', 'result_until', 'kept_until', 'result_kind',
-  'progress', 'error')
+task.max_attempts = (task.attempt or 0) + task.budget
+task.finished_at, task.kept_until = nil, nil
+task.result_kind, task.result, task.progress, task.error = nil, nil, nil, nil
 redis.call('DEL', root .. 'result:' .. id)
 redis.call('ZREM', root .. 'expiry', id)
 redis.call('INCR', root .. 'open')
-requeue(id, task, now)
-return { 'done', shown(id) }
+requeue(task, now)
+return { 'done', shown(task) }

@@ -11,9 +11,9 @@ if not holds then
   return lost()
 end
 if task.state == 'cancelled' then
-  confirm_stopped(id)
+  confirm_stopped(task)
 else
-  requeue(id, task, task.ready_at or now)
-  redis.call('HINCRBY', task_key(id), 'attempt', -1)
+  task.attempt = task.attempt - 1
+  requeue(task, task.ready_at or now)
 end
 return { 'recorded' }

@@ -9,60 +9,60 @@ local max, error_head, error_tail = tonumber(ARGV[1]), ARGV[2], ARGV[3]
 local queued, leases_expired, expired = 0, 0, 0
 local disowned = {}
 
-local function start_or_return(id, task)
+local function start_or_return(task)
   if task.state ~= 'running' then
     queued = queued + 1
-    return requeue(id, task, tonumber(task.due_at))
+    return requeue(task, task.due_at)
   end
   leases_expired = leases_expired + 1
   tally(task.user, 'leases_lost', 1)
-  if tonumber(task.attempt) < tonumber(task.max_attempts or kept(task).budget) then
-    return requeue(id, task, tonumber(task.ready_at or now))
+  if task.attempt < (task.max_attempts or task.budget) then
+    return requeue(task, task.ready_at or now)
   end
-  give_up(id, task, 'failed', error_head .. task.attempt .. error_tail, false)
+  give_up(task, 'failed', error_head .. task.attempt .. error_tail, false)
 end
 
--- Takes some of the task's keys off the record; gives whether all are gone.
-local function drop_keys(id, task)
-  local names = redis.call('SPOP', root .. 'keys:' .. id, max)
-  if task.key then
-    names[#names + 1] = task.key
-  end
+-- Takes some of the task's keys off the record; gives whether all are gone. The caller saves the task.
+local function drop_keys(task)
+  local names = redis.call('SPOP', root .. 'keys:' .. task.id, max)
+  names[#names + 1] = task.key
   for _, name in ipairs(names) do
     local key = root .. 'key:' .. task.user .. ',' .. name
-    if redis.call('HGET', key, 'task') == id then
+    local bound = redis.call('GET', key)
+    if bound and cmsgpack.unpack(bound) == task.id then
       redis.call('DEL', key)
     end
   end
-  if redis.call('EXISTS', root .. 'keys:' .. id) == 1 then
+  if redis.call('EXISTS', root .. 'keys:' .. task.id) == 1 then
     return false
   end
-  redis.call('HDEL', task_key(id), 'key', 'bound_at')
+  task.bound_at = nil
   return true
 end
 
-local function expire(id, task)
+local function expire(task)
   expired = expired + 1
   local keys = keys_until(task)
-  if keys and keys <= now and not drop_keys(id, task) then
+  if keys and keys <= now and not drop_keys(task) then
     return
   end
-  if tonumber(task.kept_until) <= now then
+  if task.kept_until <= now then
     if keys and keys > now then
-      redis.call('HSET', task_key(id), 'kept_until', keys)
+      task.kept_until = keys
     elseif task.state == 'tombstone' then
-      redis.call('DEL', task_key(id))
-      redis.call('ZREM', root .. 'expiry', id)
+      redis.call('DEL', task_key(task.id))
+      redis.call('ZREM', root .. 'expiry', task.id)
       return
     else
-      disowned[#disowned + 1] = forget(id, task)
+      disowned[#disowned + 1] = forget(task)
       return
     end
-  elseif task.result_until and tonumber(task.result_until) <= now and task.result_kind ~= 'expired' then
-    disowned[#disowned + 1] = disown_result(id, task)
-    redis.call('HSET', task_key(id), 'result_kind', 'expired')
+  elseif task.result_kind and task.result_kind ~= 'expired' and result_until(task) <= now then
+    disowned[#disowned + 1] = disown_result(task)
+    task.result_kind = 'expired'
   end
-  redis.call('ZADD', root .. 'expiry', next_expiry(load(id)), id)
+  save(task)
+  redis.call('ZADD', root .. 'expiry', next_expiry(task), task.id)
 end
 
 local function head(set)
@@ -73,7 +73,7 @@ local waiting, ending, files = head('due'), head('expiry'), head('file-expiry')
 for _, id in ipairs(waiting) do
   local task = load(id)
   if task then
-    start_or_return(id, task)
+    start_or_return(task)
   else
     never_due(id)
   end
@@ -85,9 +85,9 @@ for _, id in ipairs(ending) do
   elseif task.held then
     leases_expired = leases_expired + 1
     tally(task.user, 'leases_lost', 1)
-    confirm_stopped(id)
+    confirm_stopped(task)
   else
-    expire(id, task)
+    expire(task)
   end
 end
 for _, member in ipairs(files) do

@@ -10,7 +10,8 @@ local PRIORITY, PRIORITIES = 4398046511104, 10
 
 local function oldest_of_user()
   local first = redis.call('ZRANGE', root .. 'list:queued:' .. user, 0, 0)[1]
-  return first and redis.call('HGET', task_key(first), 'ready_at')
+  local task = first and load(first)
+  return task and string.format('%.0f', task.ready_at)
 end
 
 local gauges = redis.call('HGETALL', root .. 'gauge:' .. user)

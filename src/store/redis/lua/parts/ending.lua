@@ -4,77 +4,80 @@ local function expires(id, at)
 end
 -- An ended task's next deadline: its keys, its result, itself.
 local function next_expiry(task)
-  local at = tonumber(task.kept_until)
+  local at = task.kept_until
   local keys = keys_until(task)
   if keys then
     at = math.min(at, keys)
   end
-  if task.result_until and task.result_kind ~= 'expired' then
-    at = math.min(at, tonumber(task.result_until))
+  if task.result_kind and task.result_kind ~= 'expired' then
+    at = math.min(at, result_until(task))
   end
   return at
 end
-local function ended(id, task, state)
-  never_due(id)
+local function ended(task, state)
+  task.finished_at, task.lease_nonce, task.ready_at = now, nil, nil
+  never_due(task.id)
   redis.call('DECR', KEYS[1] .. 'open')
-  moved(id, task, state)
+  move(task, state)
 end
-local function succeed(id, task, kind, result, blob)
-  local keep = kept(task)
-  local result_until = after(math.max(keep.result, keep.key, keep.window))
-  local kept_until = math.max(after(keep.task), result_until)
-  redis.call('SET', KEYS[1] .. 'result:' .. id, result)
+local function succeed(task, kind, result, blob)
+  task.result_kind = kind
+  if #result <= SHORT then
+    task.result = result
+  else
+    redis.call('SET', KEYS[1] .. 'result:' .. task.id, result)
+  end
   if blob ~= '' then
     redis.call('SADD', KEYS[1] .. 'blobs', blob)
+    task.blob = blob
   end
-  redis.call('HSET', task_key(id), 'state', 'succeeded', 'finished_at', now, 'result_until', result_until,
-    'kept_until', kept_until, 'result_kind', kind)
-  redis.call('HDEL', task_key(id), 'held', 'due_at', 'error')
-  if blob ~= '' then
-    redis.call('HSET', task_key(id), 'blob', blob)
-  end
-  if task.fingerprint then
-    redis.call('HSET', task_key(id), 'dedup_expires_at', after(keep.window))
-    local claim = KEYS[1] .. 'claim:' .. task.fingerprint
-    if redis.call('HGET', claim, 'task') == id then
-      redis.call('HDEL', claim, 'first_failed_at', 'resubmissions')
+  task.held, task.due_at, task.error = nil, nil, nil
+  if task.is_content then
+    local id, resubmissions, first_failed_at = read_claim(task.fingerprint)
+    if id == task.id and (resubmissions or first_failed_at) then
+      write_claim(task.fingerprint, id)
     end
   end
-  release_files(task)
-  if tonumber(task.attempt) > 1 then
+  if task.files then
+    release_files(task)
+  end
+  if task.attempt > 1 then
     tally(task.user, 'retry_successes', 1)
   end
-  ended(id, task, 'succeeded')
-  expires(id, next_expiry(load(id)))
+  ended(task, 'succeeded')
+  task.kept_until = math.max(after(task.task_kept), result_until(task))
+  expires(task.id, next_expiry(task))
+  save(task)
+  changed(task.id)
 end
 -- Failed or cancelled. held: a cancelled attempt may still be running.
-local function give_up(id, task, state, error, held)
-  local keep = kept(task)
-  local span = state == 'failed' and keep.failed or keep.task
-  redis.call('HSET', task_key(id), 'state', state, 'finished_at', now, 'kept_until', after(math.max(span, keep.key, keep.window)))
-  if error then
-    redis.call('HSET', task_key(id), 'error', error)
-  end
+local function give_up(task, state, error, held)
+  local span = state == 'failed' and task.failed_kept or task.task_kept
+  task.kept_until = after(math.max(span, task.key_kept, task.window))
+  task.error = error or task.error
   if state == 'failed' then
     tally(task.user, 'failures', 1)
-    local claim = task.fingerprint and KEYS[1] .. 'claim:' .. task.fingerprint
-    if claim and redis.call('HGET', claim, 'task') == id then
-      redis.call('HSETNX', claim, 'first_failed_at', now)
+    if task.is_content then
+      local id, resubmissions, first_failed_at = read_claim(task.fingerprint)
+      if id == task.id and not first_failed_at then
+        write_claim(task.fingerprint, id, resubmissions, now)
+      end
     end
   end
   if task.state == 'queued' then
-    leave_queue(id, task)
+    leave_queue(task)
   end
-  ended(id, task, state)
+  ended(task, state)
   if held then
-    redis.call('HDEL', task_key(id), 'ready_at')
-    expires(id, task.due_at or now)
+    expires(task.id, task.due_at or now)
   else
-    redis.call('HDEL', task_key(id), 'ready_at', 'held', 'due_at')
-    expires(id, next_expiry(load(id)))
+    task.held, task.due_at = nil, nil
+    expires(task.id, next_expiry(task))
   end
+  save(task)
+  changed(task.id)
   local soonest = redis.call('ZRANGE', KEYS[1] .. 'expiry', 0, 0, 'WITHSCORES')
-  if soonest[1] == id then
+  if soonest[1] == task.id then
     publish('due %s ' .. soonest[2])
   end
 end
@@ -84,40 +87,43 @@ local function attempt_over(task)
   end
 end
 -- A cancelled attempt has stopped, or its lease is over: its content is free again.
-local function confirm_stopped(id)
-  redis.call('HDEL', task_key(id), 'held', 'due_at')
-  expires(id, next_expiry(load(id)))
-  changed(id)
+local function confirm_stopped(task)
+  task.held, task.due_at = nil, nil
+  expires(task.id, next_expiry(task))
+  save(task)
+  changed(task.id)
 end
--- Takes the result away; gives the copy that nobody owns now.
-local function disown_result(id, task)
-  redis.call('DEL', KEYS[1] .. 'result:' .. id)
-  if not task.blob then
-    return nil
+-- Takes the result away; gives the copy that nobody owns now. The caller saves the task.
+local function disown_result(task)
+  local blob = task.blob
+  task.result, task.blob = nil, nil
+  redis.call('DEL', KEYS[1] .. 'result:' .. task.id)
+  if blob then
+    redis.call('SREM', KEYS[1] .. 'blobs', blob)
   end
-  redis.call('SREM', KEYS[1] .. 'blobs', task.blob)
-  redis.call('HDEL', task_key(id), 'blob')
-  return task.blob
+  return blob
 end
 -- Makes a tombstone of an ended task; gives the copy that nobody owns now.
-local function forget(id, task)
-  local blob = disown_result(id, task)
-  local claim = task.fingerprint and KEYS[1] .. 'claim:' .. task.fingerprint
-  if claim and redis.call('HGET', claim, 'task') == id then
-    redis.call('DEL', claim)
+local function forget(task)
+  local blob = disown_result(task)
+  if task.is_content and read_claim(task.fingerprint) == task.id then
+    redis.call('DEL', claim_key(task.fingerprint))
   end
-  if task.state ~= 'succeeded' then
+  if task.files and task.state ~= 'succeeded' then
     release_files(task)
   end
   for _, name in ipairs(cjson.decode(task.tags or '[]')) do
-    redis.call('ZREM', KEYS[1] .. 'tag:' .. task.user .. ':' .. name, id)
+    redis.call('ZREM', KEYS[1] .. 'tag:' .. task.user .. ':' .. name, task.id)
   end
-  redis.call('DEL', KEYS[1] .. 'ledger:' .. id, KEYS[1] .. 'body:' .. id)
-  local buried_at = math.max(after(kept(task).key), keys_until(task) or now)
-  redis.call('HDEL', task_key(id), 'fingerprint', 'files', 'tags', 'error', 'progress', 'result_kind', 'blob',
-    'dedup_expires_at', 'result_until')
-  redis.call('HSET', task_key(id), 'state', 'tombstone', 'kept_until', buried_at)
-  moved(id, task, nil)
-  expires(id, buried_at)
+  redis.call('DEL', KEYS[1] .. 'ledger:' .. task.id, KEYS[1] .. 'body:' .. task.id)
+  local buried_at = math.max(after(task.key_kept), keys_until(task) or now)
+  task.fingerprint, task.rule, task.is_content, task.files, task.tags, task.body = nil, nil, nil, nil, nil, nil
+  task.error, task.progress, task.result_kind = nil, nil, nil
+  task.kept_until = buried_at
+  move(task, nil)
+  task.state = 'tombstone'
+  save(task)
+  expires(task.id, buried_at)
+  changed(task.id)
   return blob
 end

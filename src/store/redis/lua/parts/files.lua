@@ -44,11 +44,10 @@ end
 -- A task needs its files no more. They are kept as long as a key may name it, or its content: a repeat must
 -- find what it names.
 local function release_files(task)
-  local keep = kept(task)
   for sha256 in string.gmatch(task.files or '', '(%x+):%x+:%d+') do
     if redis.call('EXISTS', file_key(task.user, sha256)) == 1 then
       if redis.call('HINCRBY', file_key(task.user, sha256), 'refs', -1) <= 0 then
-        file_expires(task.user, sha256, after(math.max(keep.file, keep.key, keep.window)))
+        file_expires(task.user, sha256, after(math.max(task.file_kept, task.key_kept, task.window)))
       end
     end
   end

@@ -1,20 +1,20 @@
--- A task goes from one state to another.
-local function moved(id, task, to)
-  redis.call('ZREM', list_key(task.state, task.user), id)
-  gauge(task.user, task.type, task.state, -1)
+-- A task goes from one state to another, or to none. Whoever moves it saves it, and tells of it.
+local function move(task, to)
+  redis.call('ZREM', list_key(task.state, task.user), task.id)
   if to then
-    redis.call('ZADD', list_key(to, task.user), task.seq, id)
-    gauge(task.user, task.type, to, 1)
+    redis.call('ZADD', list_key(to, task.user), task.seq, task.id)
   end
-  changed(id)
+  gauge(task.user, task.type, task.state, to or '-')
+  task.state = to
 end
 -- Back into the queue, at the place that its first wait gave it. The number that is spent tells a poll
 -- that there is work.
-local function requeue(id, task, ready_at)
-  redis.call('HSET', task_key(id), 'state', 'queued', 'ready_at', ready_at)
-  redis.call('HDEL', task_key(id), 'held', 'due_at')
-  never_due(id)
+local function requeue(task, ready_at)
+  task.ready_at, task.held, task.due_at = ready_at, nil, nil
+  never_due(task.id)
   redis.call('INCR', KEYS[1] .. 'seq')
-  enqueue(id, task, ready_at)
-  moved(id, task, 'queued')
+  enqueue(task)
+  move(task, 'queued')
+  save(task)
+  changed(task.id)
 end
