@@ -5,6 +5,7 @@
 //! arguments: `admit` carries the new task's id as its nonce, the verbs of a lease carry its token.
 
 pub mod embedded;
+mod ended;
 pub mod redis;
 pub mod signals;
 

@@ -13,7 +13,6 @@ mod api_key;
 mod checkpoint;
 mod counters;
 mod create;
-mod ended;
 mod ending;
 mod file;
 mod join;
@@ -35,11 +34,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use self::ended::EndedTasks;
 use self::readers::Readers;
 use self::step::Sql;
 use self::suppressed::Notes;
 use self::writer::{Promise, Writer, now};
+use super::ended::EndedTasks;
 use super::signals::Signals;
 use super::{
     Admission, AdmissionAnswer, Admitted, ApiKey, Cancelled, Checked, Durability, Extension,
@@ -67,7 +66,7 @@ struct Parts {
     /// None in memory, where the writer reads too.
     readers: Option<Readers>,
     signals: Signals,
-    ended: Arc<EndedTasks>,
+    ended: Arc<EndedTasks<i64>>,
     notes: Arc<Notes>,
     durability: Durability,
     queue_tasks_max: u64,
@@ -204,7 +203,7 @@ impl Parts {
     fn answer_from_memory(&self, admission: &Admission) -> Option<Admitted> {
         let now = now();
         let hit = self.ended.answer(admission, now)?;
-        let (seq, run_time) = (hit.remembered.seq, hit.remembered.run_time);
+        let (seq, run_time) = (hit.remembered.id, hit.remembered.run_time);
         self.notes.suppressed(join::note(
             admission,
             seq,

@@ -5,7 +5,6 @@ use std::time::Duration;
 use rusqlite::params;
 
 use super::admit::{answer, uploads};
-use super::ended::{EndedTask, Name};
 use super::key::BoundKey;
 use super::record::Record;
 use super::step::{EndedEffect, Step};
@@ -14,6 +13,7 @@ use crate::domain::fingerprint::{Fingerprint, FingerprintRule};
 use crate::domain::submission::{Start, Submission};
 use crate::domain::task::{Outcome, State, Task};
 use crate::domain::timestamp::Timestamp;
+use crate::store::ended::{EndedTask, Name};
 use crate::store::{Admission, AdmissionAnswer, Admitted, LedgerEntry, MatchedBy};
 
 /// A duplicate by its key.
@@ -202,7 +202,7 @@ fn suppress(
         step.effects
             .ended
             .push(EndedEffect::Remember(Box::new(EndedTask {
-                seq: record.seq,
+                id: record.seq,
                 task: task.clone(),
                 run_time: record.run_time(),
                 window: record.window,

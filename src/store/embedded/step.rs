@@ -3,12 +3,12 @@
 use rusqlite::{CachedStatement, Connection};
 
 use super::counters::Counters;
-use super::ended::EndedTask;
 use super::suppressed::{Pending, Suppressed};
 use crate::domain::principal::UserId;
 use crate::domain::stats::Tally;
 use crate::domain::task::{State, TaskId};
 use crate::domain::timestamp::Timestamp;
+use crate::store::ended::EndedTask;
 
 /// A database within a transaction.
 #[derive(Clone, Copy)]
@@ -58,7 +58,7 @@ impl Effects {
 }
 
 pub enum EndedEffect {
-    Remember(Box<EndedTask>),
+    Remember(Box<EndedTask<i64>>),
     Drop(i64),
 }
 

@@ -12,11 +12,11 @@ use tokio::time::timeout;
 
 use super::checkpoint::Checkpoints;
 use super::counters;
-use super::ended::EndedTasks;
 use super::step::{Effects, EndedEffect, Sql, Step};
 use super::suppressed::Notes;
 use crate::domain::timestamp::Timestamp;
 use crate::store::StoreError;
+use crate::store::ended::EndedTasks;
 use crate::store::signals::Signals;
 
 /// Steps in one transaction at most.
@@ -74,7 +74,7 @@ impl Writer {
     pub fn start(
         mut conn: Connection,
         signals: Signals,
-        ended: Arc<EndedTasks>,
+        ended: Arc<EndedTasks<i64>>,
         notes: Arc<Notes>,
     ) -> Result<Self, StartError> {
         let (jobs, inbox) = sync_channel(WAITING_STEPS_MAX);
@@ -158,7 +158,7 @@ struct Thread {
     conn: Connection,
     inbox: Receiver<Message>,
     signals: Signals,
-    ended: Arc<EndedTasks>,
+    ended: Arc<EndedTasks<i64>>,
     notes: Arc<Notes>,
     checkpoints: Checkpoints,
     /// What commits of this connection promise now.
@@ -302,7 +302,7 @@ impl Thread {
         for effect in effects.ended {
             match effect {
                 EndedEffect::Remember(task) => self.ended.remember(*task),
-                EndedEffect::Drop(seq) => self.ended.forget(seq),
+                EndedEffect::Drop(seq) => self.ended.forget(&seq),
             }
         }
         if effects.work {

@@ -1,6 +1,7 @@
-//! Ended tasks that duplicates are answered from without a step. Only the writing thread adds and drops
-//! them, after its commits and in their order, so that an answer is never older than the store.
+//! Ended tasks that duplicates are answered from without a step. Each store says when an answer from
+//! memory is as good as one of its own.
 
+use std::hash::Hash;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -24,9 +25,10 @@ const TASK_BYTES_MAX: usize = 256 * 1024;
 /// Names of ended tasks that are remembered at most.
 const NAMES_MAX: u64 = 100_000;
 
-pub struct EndedTasks {
-    tasks: Cache<i64, Arc<Remembered>>,
-    names: Cache<Name, Arc<Answer>>,
+/// `Id` is what the store calls a task.
+pub struct EndedTasks<Id> {
+    tasks: Cache<Id, Arc<Remembered<Id>>>,
+    names: Cache<Name, Arc<Answer<Id>>>,
 }
 
 /// What an ended task answers to.
@@ -36,8 +38,8 @@ pub enum Name {
     Fingerprint(UserId, Fingerprint),
 }
 
-struct Answer {
-    seq: i64,
+struct Answer<Id> {
+    id: Id,
     /// With a key: what the key was recorded with.
     recorded: Option<(Fingerprint, FingerprintRule)>,
     key_expires_at: Option<Timestamp>,
@@ -45,8 +47,8 @@ struct Answer {
     until: Timestamp,
 }
 
-pub struct Remembered {
-    pub seq: i64,
+pub struct Remembered<Id> {
+    pub id: Id,
     pub task: Task,
     pub run_time: Duration,
     pub window: Duration,
@@ -54,8 +56,8 @@ pub struct Remembered {
 }
 
 /// An ended task, and one name that it answered to.
-pub struct EndedTask {
-    pub seq: i64,
+pub struct EndedTask<Id> {
+    pub id: Id,
     pub task: Task,
     pub run_time: Duration,
     pub window: Duration,
@@ -66,16 +68,17 @@ pub struct EndedTask {
 }
 
 /// A duplicate answered from memory.
-pub struct Hit {
-    pub remembered: Arc<Remembered>,
+pub struct Hit<Id> {
+    pub remembered: Arc<Remembered<Id>>,
     pub matched_by: MatchedBy,
     pub key_expires_at: Option<Timestamp>,
 }
 
-impl Default for EndedTasks {
+impl<Id: Hash + Eq + Clone + Send + Sync + 'static> Default for EndedTasks<Id> {
     fn default() -> Self {
-        let weigh =
-            |_: &i64, task: &Arc<Remembered>| u32::try_from(bytes(&task.task)).unwrap_or(u32::MAX);
+        let weigh = |_: &Id, task: &Arc<Remembered<Id>>| {
+            u32::try_from(bytes(&task.task)).unwrap_or(u32::MAX)
+        };
         EndedTasks {
             tasks: Cache::builder()
                 .weigher(weigh)
@@ -86,8 +89,8 @@ impl Default for EndedTasks {
     }
 }
 
-impl EndedTasks {
-    pub fn answer(&self, admission: &Admission, now: Timestamp) -> Option<Hit> {
+impl<Id: Hash + Eq + Clone + Send + Sync + 'static> EndedTasks<Id> {
+    pub fn answer(&self, admission: &Admission, now: Timestamp) -> Option<Hit<Id>> {
         let (name, matched_by) = match &admission.key {
             Some(key) => (
                 Name::Key(admission.user.clone(), key.clone()),
@@ -105,7 +108,7 @@ impl EndedTasks {
         {
             return None;
         }
-        let remembered = self.tasks.get(&answer.seq)?;
+        let remembered = self.tasks.get(&answer.id)?;
         if remembered.task.user != admission.user {
             return None;
         }
@@ -116,9 +119,9 @@ impl EndedTasks {
         })
     }
 
-    pub fn remember(&self, ended: EndedTask) {
+    pub fn remember(&self, ended: EndedTask<Id>) {
         let EndedTask {
-            seq,
+            id,
             task,
             run_time,
             window,
@@ -133,7 +136,7 @@ impl EndedTasks {
         let seen = task.duplicates;
         let fresh = || {
             Arc::new(Remembered {
-                seq,
+                id: id.clone(),
                 task,
                 run_time,
                 window,
@@ -141,13 +144,13 @@ impl EndedTasks {
             })
         };
         self.tasks
-            .get_with(seq, fresh)
+            .get_with(id.clone(), fresh)
             .duplicates
             .fetch_max(seen, Ordering::Relaxed);
         self.names.insert(
             name,
             Arc::new(Answer {
-                seq,
+                id,
                 recorded,
                 key_expires_at,
                 until,
@@ -155,12 +158,12 @@ impl EndedTasks {
         );
     }
 
-    pub fn forget(&self, seq: i64) {
-        self.tasks.invalidate(&seq);
+    pub fn forget(&self, id: &Id) {
+        self.tasks.invalidate(id);
     }
 }
 
-impl Remembered {
+impl<Id> Remembered<Id> {
     /// The task as one more duplicate sees it.
     pub fn one_more(&self) -> Task {
         let duplicates = self.duplicates.fetch_add(1, Ordering::Relaxed) + 1;
