@@ -1,0 +1,69 @@
+//! One process of the service, on an address that it keeps.
+
+use std::fs::OpenOptions;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::connection::Connection;
+use super::intent::read;
+use super::ports;
+use super::process::Process;
+use crate::support::Setup;
+use crate::support::deadline::until;
+
+pub struct Replica {
+    pub process: Process,
+    pub address: SocketAddr,
+    log: PathBuf,
+}
+
+impl Replica {
+    pub fn start(name: String, setup: Setup) -> Replica {
+        let address = SocketAddr::from(([127, 0, 0, 1], ports::free()));
+        let setup = setup
+            .env("JUSTONCE_LISTEN", &address.to_string())
+            .env("JUSTONCE_WORKERS", "8")
+            .env("JUSTONCE_DRAIN_GRACE_SECONDS", "2")
+            .env("RUST_LOG", "warn");
+        let log = setup.folder().join("log");
+        let output = log.clone();
+        let process = Process::start(name, move || {
+            let log = OpenOptions::new().create(true).append(true).open(&output);
+            let log = log.unwrap();
+            let mut command = setup.command();
+            command.stdout(log.try_clone().unwrap()).stderr(log);
+            command
+        });
+        Replica {
+            process,
+            address,
+            log,
+        }
+    }
+
+    pub async fn is_ready(&self) {
+        let what = format!("{} to be ready", self.process.name);
+        until(&what, async || self.look().await.then_some(())).await;
+    }
+
+    async fn look(&self) -> bool {
+        const WAIT_MAX: Duration = Duration::from_secs(3);
+        let look = async {
+            let mut connection = Connection::open(self.address).await.ok()?;
+            let answer = connection.exchange(&read("nobody", "/readyz")).await.ok()?;
+            Some(answer.status == 200)
+        };
+        timeout(WAIT_MAX, look).await.ok().flatten() == Some(true)
+    }
+
+    /// The end of what it wrote.
+    pub fn log(&self) -> String {
+        const LINES: usize = 15;
+        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<_> = text.lines().collect();
+        lines[lines.len().saturating_sub(LINES)..].join("\n")
+    }
+}

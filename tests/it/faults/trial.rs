@@ -1,0 +1,158 @@
+//! One trial: processes, clients and faults at the same time, and then the audit.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+use super::audit::{Audit, Findings};
+use super::clients::{Load, Way};
+use super::fault::{Class, Fault, Plan};
+use super::ledger::{Counts, Ledger};
+use super::nemesis::{Chronicle, Enough, torment};
+use super::seed::{self, Seed};
+use super::stage::Stage;
+use super::violation::Violation;
+
+pub struct Trial {
+    pub name: &'static str,
+    pub seed: Seed,
+    pub load: Load,
+    pub plan: Plan,
+    pub enough: Enough,
+}
+
+impl Trial {
+    pub async fn run(self, stage: Stage) -> Report {
+        // Said first: a trial that hangs can be run again too.
+        println!("{}: seed {}", self.name, self.seed);
+        let way = Way {
+            targets: stage.addresses(),
+            ledger: Ledger::default(),
+        };
+        let chronicle = Chronicle::default();
+        let began = Instant::now();
+        let over = CancellationToken::new();
+        let mut clients = self.load.start(&way, self.seed, &over);
+        let observers = self.load.observe(&way, self.seed);
+        let nemesis = torment(&stage, self.plan, self.enough, &over, &chronicle);
+        let load = async {
+            while let Some(client) = clients.join_next().await {
+                client.unwrap();
+            }
+            // The nemesis ends with the clients; what is broken then it mends.
+            over.cancel();
+        };
+        let tormented = async {
+            nemesis.await;
+            if self.load.intents.is_none() {
+                over.cancel();
+            }
+        };
+        tokio::join!(load, tormented);
+        drop(observers);
+        let lasted = began.elapsed();
+        stage.recovered().await;
+        let audit = Audit::new(way.clone(), self.seed, self.load.twins);
+        let findings = audit.run(&stage.traces).await;
+        let mut violations = way.ledger.violations();
+        violations.extend(stage.crashes());
+        let report = Report {
+            name: self.name,
+            seed: self.seed,
+            lasted,
+            audited: began.elapsed() - lasted,
+            faults: chronicle.faults(),
+            counts: way.ledger.counts(),
+            intents: way.ledger.intents().len(),
+            tasks: way.ledger.tasks().len(),
+            findings,
+            violations,
+        };
+        println!("{report}");
+        report
+    }
+}
+
+/// What a trial has shown.
+pub struct Report {
+    name: &'static str,
+    seed: Seed,
+    lasted: Duration,
+    audited: Duration,
+    pub faults: Vec<(Duration, Fault)>,
+    pub counts: Counts,
+    pub intents: usize,
+    /// With an acknowledgement.
+    pub tasks: usize,
+    pub findings: Findings,
+    pub violations: Vec<Violation>,
+}
+
+impl Report {
+    /// Fails with all that was seen, unless every promise was kept.
+    #[track_caller]
+    pub fn expect_sound(&self) {
+        let violations = self.violations.len();
+        assert!(
+            violations == 0,
+            "{violations} violations; run it again with {}={}",
+            seed::VARIABLE,
+            self.seed
+        );
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN_MAX: usize = 20;
+        let (counts, found) = (&self.counts, &self.findings);
+        writeln!(f, "trial                  {}", self.name)?;
+        writeln!(f, "seed                   {}", self.seed)?;
+        writeln!(f, "faults                 {}", self.faults.len())?;
+        let mut classes: BTreeMap<Class, usize> = BTreeMap::new();
+        for (_, fault) in &self.faults {
+            *classes.entry(fault.class).or_default() += 1;
+        }
+        for (class, count) in classes {
+            writeln!(f, "    {count:4} {class:?}")?;
+        }
+        for (at, fault) in &self.faults {
+            writeln!(f, "    at {:8.3} s  {fault}", at.as_secs_f64())?;
+        }
+        let rows = [
+            ("acknowledged", counts.acknowledged),
+            ("unknown", counts.unknown),
+            ("failed", counts.failed),
+            ("repeats", counts.repeats),
+            ("looks", counts.looks),
+            ("keys", self.intents as u64),
+            ("tasks acknowledged", self.tasks as u64),
+            ("tasks on record", found.on_record as u64),
+            ("lost", found.lost as u64),
+            ("duplicate tasks", found.duplicate_tasks as u64),
+            ("duplicate completions", found.duplicate_completions as u64),
+            ("phantom tasks", found.phantoms as u64),
+            ("executions outside", found.executions as u64),
+            ("  repeated (allowed)", found.repeated_executions as u64),
+            ("stale reports refused", found.stale_refused),
+            ("violations", self.violations.len() as u64),
+        ];
+        for (name, number) in rows {
+            writeln!(f, "{name:22} {number}")?;
+        }
+        let seconds = [
+            ("unavailable at most", counts.unavailable),
+            ("load and faults", self.lasted),
+            ("audit", self.audited),
+        ];
+        for (name, span) in seconds {
+            writeln!(f, "{name:22} {:.3} s", span.as_secs_f64())?;
+        }
+        for violation in self.violations.iter().take(SHOWN_MAX) {
+            writeln!(f, "! {violation}")?;
+        }
+        Ok(())
+    }
+}
