@@ -5,18 +5,27 @@
 //! A trial prints its seed; `FAULTS_SEED` runs its choices again.
 
 mod audit;
+mod balancer;
 mod clients;
 mod connection;
 mod fault;
 mod intent;
 mod ledger;
+mod lost_replies;
 mod modes;
+mod naive;
 mod nemesis;
 mod ports;
 mod process;
+mod redis_cluster;
 mod redis_node;
 mod replica;
+mod resp;
+mod resp_proxy;
 mod seed;
+mod setting;
+mod show;
+mod soak;
 mod stage;
 mod trace;
 mod trial;

@@ -35,8 +35,6 @@ pub struct Findings {
 
 /// Callers at a time.
 const CALLERS: usize = 8;
-/// Nothing has ended for so long: nothing will.
-const STALL: Duration = Duration::from_secs(90);
 /// Keys that are submitted once more.
 const REPLAYS_MAX: usize = 2_000;
 
@@ -44,6 +42,8 @@ pub struct Audit {
     way: Way,
     seed: Seed,
     twins: bool,
+    /// Nothing has ended for so long: nothing will.
+    stall: Duration,
 }
 
 /// A task of a list.
@@ -72,8 +72,13 @@ impl Recorded {
 }
 
 impl Audit {
-    pub fn new(way: Way, seed: Seed, twins: bool) -> Audit {
-        Audit { way, seed, twins }
+    pub fn new(way: Way, seed: Seed, twins: bool, stall: Duration) -> Audit {
+        Audit {
+            way,
+            seed,
+            twins,
+            stall,
+        }
     }
 
     pub async fn run(&self, traces: &Traces) -> Findings {
@@ -107,6 +112,7 @@ impl Audit {
                 .collect::<Vec<_>>(),
         ));
         let progress = Arc::new(std::sync::Mutex::new(Instant::now()));
+        let stall = self.stall;
         let mut askers = JoinSet::new();
         for number in 0..CALLERS {
             let (mut caller, open, progress) =
@@ -120,7 +126,7 @@ impl Audit {
                         *progress.lock().unwrap() = Instant::now();
                         continue;
                     }
-                    if progress.lock().unwrap().elapsed() > STALL {
+                    if progress.lock().unwrap().elapsed() > stall {
                         let ledger = &caller.way.ledger;
                         ledger.violated(Rule::NotEnded, task.id.to_string());
                         continue;
@@ -138,7 +144,7 @@ impl Audit {
     /// Everything that the service has, by its lists. What nobody was told of ends too.
     async fn recorded(&self) -> Vec<Recorded> {
         let mut caller = self.caller(CALLERS);
-        let deadline = Instant::now() + STALL;
+        let deadline = Instant::now() + self.stall;
         loop {
             let mut recorded = Vec::new();
             for user in users() {

@@ -42,12 +42,28 @@ pub enum Class {
     HoldClients,
     /// Redis takes no writes, as a demoted primary does.
     ReadOnly,
+    /// SIGKILL of a cluster's primary; its replica takes over.
+    KillPrimary,
+    /// SIGSTOP of a cluster's primary, until its replica has taken over or shorter.
+    PausePrimary,
+    /// A replica takes over in agreement with its primary.
+    FailOver,
+    /// A slot in use moves to another primary.
+    MigrateSlot,
 }
 
 pub const OF_ONE_PROCESS: &[Class] = &[
     Class::KillReplica,
     Class::PauseReplica,
     Class::RestartReplica,
+];
+
+pub const OF_THE_SHOW: &[Class] = &[
+    Class::KillReplica,
+    Class::PauseReplica,
+    Class::RestartReplica,
+    Class::KillRedis,
+    Class::PauseRedis,
 ];
 
 pub const OF_REDIS: &[Class] = &[
@@ -65,6 +81,20 @@ pub const OF_REDIS: &[Class] = &[
     Class::ReadOnly,
 ];
 
+/// What a cluster must bear without losing anything.
+pub const OF_A_CLUSTER: &[Class] = &[
+    Class::KillReplica,
+    Class::PauseReplica,
+    Class::RestartReplica,
+    Class::FlushScripts,
+    Class::CutConnections,
+    Class::FailOver,
+    Class::MigrateSlot,
+];
+
+/// What a cluster may lose acknowledged work by: replication is not waited for.
+pub const OF_PRIMARIES: &[Class] = &[Class::KillPrimary, Class::PausePrimary, Class::FailOver];
+
 impl Class {
     /// How long it may last, in milliseconds.
     fn span(self) -> std::ops::Range<u64> {
@@ -74,7 +104,13 @@ impl Class {
             Class::PauseReplica => 200..2_800,
             Class::PauseRedis | Class::SleepRedis | Class::HoldClients => 200..3_000,
             Class::OutOfMemory | Class::BusyScript | Class::ReadOnly => 100..1_500,
-            Class::RestartReplica | Class::FlushScripts | Class::CutConnections => 0..1,
+            Class::KillPrimary => 500..6_000,
+            Class::PausePrimary => 200..4_000,
+            Class::MigrateSlot => 1..20,
+            Class::RestartReplica
+            | Class::FlushScripts
+            | Class::CutConnections
+            | Class::FailOver => 0..1,
         }
     }
 }

@@ -1,13 +1,13 @@
 //! Short trials of each way to run the service.
 
 use super::clients::Load;
-use super::fault::{OF_ONE_PROCESS, OF_REDIS, Plan};
+use super::fault::{OF_A_CLUSTER, OF_ONE_PROCESS, OF_REDIS, Plan};
 use super::nemesis::Enough;
 use super::seed::Seed;
 use super::stage::Stage;
-use super::trial::Trial;
+use super::trial::{STALL, Trial};
 
-fn load() -> Load {
+pub fn load() -> Load {
     Load {
         clients: 16,
         submitters: 4,
@@ -27,6 +27,7 @@ async fn the_embedded_store_keeps_its_promises() {
         load: load(),
         plan: Plan::new(OF_ONE_PROCESS, 100..700, seed),
         enough: Enough::Faults(20),
+        stall: STALL,
     };
     trial.run(Stage::embedded().await).await.expect_sound();
 }
@@ -40,6 +41,21 @@ async fn replicas_over_one_redis_keep_their_promises() {
         load: load(),
         plan: Plan::new(OF_REDIS, 100..700, seed),
         enough: Enough::Faults(24),
+        stall: STALL,
     };
     trial.run(Stage::redis(2).await).await.expect_sound();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_over_a_cluster_keep_their_promises() {
+    let seed = Seed::draw();
+    let trial = Trial {
+        name: "cluster",
+        seed,
+        load: load(),
+        plan: Plan::new(OF_A_CLUSTER, 100..700, seed),
+        enough: Enough::Faults(21),
+        stall: STALL,
+    };
+    trial.run(Stage::cluster(2).await).await.expect_sound();
 }

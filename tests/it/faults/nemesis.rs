@@ -27,6 +27,9 @@ impl Chronicle {
 #[derive(Clone, Copy, Debug)]
 pub enum Enough {
     Faults(usize),
+    Time(Duration),
+    /// As long as there are clients.
+    Clients,
 }
 
 /// Ends early once `over` fires. Each fault is mended before the next.
@@ -41,6 +44,8 @@ pub async fn torment(
     for (count, fault) in plan.enumerate() {
         let is_enough = match enough {
             Enough::Faults(faults) => count >= faults,
+            Enough::Time(time) => began.elapsed() >= time,
+            Enough::Clients => false,
         };
         if is_enough || over.is_cancelled() {
             return;

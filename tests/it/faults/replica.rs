@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tokio::process::Command;
 use tokio::time::timeout;
 
 use super::connection::Connection;
@@ -22,18 +23,29 @@ pub struct Replica {
 
 impl Replica {
     pub fn start(name: String, setup: Setup) -> Replica {
-        let address = SocketAddr::from(([127, 0, 0, 1], ports::free()));
         let setup = setup
-            .env("JUSTONCE_LISTEN", &address.to_string())
             .env("JUSTONCE_WORKERS", "8")
             .env("JUSTONCE_DRAIN_GRACE_SECONDS", "2")
             .env("RUST_LOG", "warn");
         let log = setup.folder().join("log");
+        Replica::of(name, log, move |address| {
+            let listen = address.to_string();
+            setup.clone().env("JUSTONCE_LISTEN", &listen).command()
+        })
+    }
+
+    /// A process that is made for an address.
+    pub fn of(
+        name: String,
+        log: PathBuf,
+        make: impl Fn(SocketAddr) -> Command + Send + 'static,
+    ) -> Replica {
+        let address = SocketAddr::from(([127, 0, 0, 1], ports::free()));
         let output = log.clone();
         let process = Process::start(name, move || {
             let log = OpenOptions::new().create(true).append(true).open(&output);
             let log = log.unwrap();
-            let mut command = setup.command();
+            let mut command = make(address);
             command.stdout(log.try_clone().unwrap()).stderr(log);
             command
         });
@@ -46,17 +58,7 @@ impl Replica {
 
     pub async fn is_ready(&self) {
         let what = format!("{} to be ready", self.process.name);
-        until(&what, async || self.look().await.then_some(())).await;
-    }
-
-    async fn look(&self) -> bool {
-        const WAIT_MAX: Duration = Duration::from_secs(3);
-        let look = async {
-            let mut connection = Connection::open(self.address).await.ok()?;
-            let answer = connection.exchange(&read("nobody", "/readyz")).await.ok()?;
-            Some(answer.status == 200)
-        };
-        timeout(WAIT_MAX, look).await.ok().flatten() == Some(true)
+        until(&what, async || answers(self.address).await.then_some(())).await;
     }
 
     /// The end of what it wrote.
@@ -66,4 +68,15 @@ impl Replica {
         let lines: Vec<_> = text.lines().collect();
         lines[lines.len().saturating_sub(LINES)..].join("\n")
     }
+}
+
+/// Whether somebody at this address says that all is well.
+pub async fn answers(address: SocketAddr) -> bool {
+    const WAIT_MAX: Duration = Duration::from_secs(3);
+    let look = async {
+        let mut connection = Connection::open(address).await.ok()?;
+        let answer = connection.exchange(&read("nobody", "/readyz")).await.ok()?;
+        Some(answer.status == 200)
+    };
+    timeout(WAIT_MAX, look).await.ok().flatten() == Some(true)
 }

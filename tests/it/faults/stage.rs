@@ -6,17 +6,32 @@ use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
+use super::balancer::Balancer;
 use super::fault::{Class, Fault};
+use super::naive;
+use super::redis_cluster::RedisCluster;
 use super::redis_node::RedisNode;
-use super::replica::Replica;
+use super::replica::{Replica, answers};
+use super::resp_proxy::{Chances, RespProxy};
+use super::seed::Seed;
 use super::trace::Traces;
 use super::violation::{Rule, Violation};
 use crate::support::Setup;
-use crate::support::deadline::PATIENCE;
+use crate::support::deadline::{PATIENCE, until};
+
+/// What the replicas keep their tasks in.
+enum Backing {
+    Embedded,
+    Redis(RedisNode),
+    Cluster(RedisCluster),
+}
 
 pub struct Stage {
     pub replicas: Vec<Replica>,
-    redis: Option<RedisNode>,
+    store: Backing,
+    balancer: Option<Balancer>,
+    /// Between the replicas and Redis.
+    pub proxy: Option<RespProxy>,
     pub traces: Traces,
 }
 
@@ -28,7 +43,7 @@ impl Stage {
             .env("JUSTONCE_STORE", "embedded")
             .config(&traces.config());
         let replicas = vec![Replica::start("the service".to_owned(), setup)];
-        Stage::ready(replicas, None, traces).await
+        Stage::ready(replicas, Backing::Embedded, traces).await
     }
 
     /// Several replicas over one Redis.
@@ -36,27 +51,81 @@ impl Stage {
         let traces = Traces::new();
         let redis = RedisNode::start("redis".to_owned(), &[]);
         redis.is_up().await;
-        let replicas = (1..=replicas).map(|number| {
-            let setup = Setup::new()
-                .env("JUSTONCE_STORE", &redis.url())
-                .config(&traces.config());
-            Replica::start(format!("replica {number}"), setup)
-        });
-        Stage::ready(replicas.collect(), Some(redis), traces).await
+        let replicas = replicas_over(&redis.url(), replicas, &traces);
+        Stage::ready(replicas, Backing::Redis(redis), traces).await
     }
 
-    async fn ready(replicas: Vec<Replica>, redis: Option<RedisNode>, traces: Traces) -> Stage {
+    /// The baseline, over one Redis.
+    pub async fn naive(replicas: usize) -> Stage {
+        let traces = Traces::new();
+        let redis = RedisNode::start("redis".to_owned(), &[]);
+        redis.is_up().await;
+        let numbers = 1..=replicas;
+        let replica = |number| {
+            let log = traces.path().join(format!("log {number}"));
+            let (url, program) = (redis.url(), traces.program());
+            Replica::of(format!("replica {number}"), log, move |address| {
+                naive::command(address, &url, &program)
+            })
+        };
+        let replicas = numbers.map(replica).collect();
+        Stage::ready(replicas, Backing::Redis(redis), traces).await
+    }
+
+    /// Several replicas over one Redis, with somebody in between.
+    pub async fn meddled_with(replicas: usize, chances: Chances, seed: Seed) -> Stage {
+        let traces = Traces::new();
+        let redis = RedisNode::start("redis".to_owned(), &[]);
+        redis.is_up().await;
+        let address = SocketAddr::from(([127, 0, 0, 1], redis.port));
+        let proxy = RespProxy::start(address, chances, seed).await;
+        let url = format!("redis://{}", proxy.address);
+        let replicas = replicas_over(&url, replicas, &traces);
+        let stage = Stage::ready(replicas, Backing::Redis(redis), traces).await;
+        Stage {
+            proxy: Some(proxy),
+            ..stage
+        }
+    }
+
+    /// Several replicas over a cluster.
+    pub async fn cluster(replicas: usize) -> Stage {
+        let traces = Traces::new();
+        let cluster = RedisCluster::start().await;
+        let replicas = replicas_over(&cluster.url(), replicas, &traces);
+        Stage::ready(replicas, Backing::Cluster(cluster), traces).await
+    }
+
+    async fn ready(replicas: Vec<Replica>, store: Backing, traces: Traces) -> Stage {
         for replica in &replicas {
             replica.is_ready().await;
         }
         Stage {
             replicas,
-            redis,
+            store,
+            balancer: None,
+            proxy: None,
             traces,
         }
     }
 
+    /// Behind a balancer, where one is installed; else the clients choose among the replicas.
+    pub async fn balanced(mut self) -> Stage {
+        self.balancer = Balancer::start(self.replicas.iter().map(|replica| replica.address));
+        if let Some(balancer) = &self.balancer {
+            until("the balancer", async || {
+                answers(balancer.address).await.then_some(())
+            })
+            .await;
+        }
+        self
+    }
+
+    /// Where clients send to.
     pub fn addresses(&self) -> Arc<[SocketAddr]> {
+        if let Some(balancer) = &self.balancer {
+            return Arc::new([balancer.address]);
+        }
         self.replicas
             .iter()
             .map(|replica| replica.address)
@@ -83,17 +152,20 @@ impl Stage {
                 replica.terminate().await;
                 replica.bring_up();
             }
-            _ => {
-                let redis = self.redis.as_ref().expect("faults of Redis need one");
-                redis_suffers(redis, fault, lasts).await;
-            }
+            _ => match &self.store {
+                Backing::Embedded => panic!("{fault} needs Redis"),
+                Backing::Redis(redis) => redis_suffers(redis, fault, lasts).await,
+                Backing::Cluster(cluster) => cluster_suffers(cluster, fault, lasts).await,
+            },
         }
     }
 
     /// All processes run and are ready.
     pub async fn recovered(&self) {
-        if let Some(redis) = &self.redis {
-            redis.is_up().await;
+        match &self.store {
+            Backing::Embedded => {}
+            Backing::Redis(redis) => redis.is_up().await,
+            Backing::Cluster(cluster) => cluster.is_up().await,
         }
         for replica in &self.replicas {
             replica.is_ready().await;
@@ -103,8 +175,14 @@ impl Stage {
     /// Ends that nobody had asked for. A replica may not find Redis when it starts, and is started again.
     pub fn crashes(&self) -> Vec<Violation> {
         let mut crashes = Vec::new();
-        let servers = self.redis.iter().map(|redis| &redis.process);
-        for process in servers {
+        let servers = match &self.store {
+            Backing::Embedded => &[],
+            Backing::Redis(redis) => std::slice::from_ref(redis),
+            Backing::Cluster(cluster) => cluster.nodes.as_slice(),
+        };
+        let servers = servers.iter().map(|node| &node.process);
+        let balancer = self.balancer.iter().map(|balancer| &balancer.process);
+        for process in servers.chain(balancer) {
             for status in process.unasked_ends() {
                 let detail = format!("{} ended: {status}", process.name);
                 crashes.push((Rule::Crash, detail));
@@ -112,7 +190,8 @@ impl Stage {
         }
         for replica in &self.replicas {
             for status in replica.process.unasked_ends() {
-                if self.redis.is_some() && status == "exit status: 1" {
+                let needs_others = !matches!(self.store, Backing::Embedded);
+                if needs_others && status == "exit status: 1" {
                     continue;
                 }
                 let (name, log) = (&replica.process.name, replica.log());
@@ -124,6 +203,17 @@ impl Stage {
             .map(|(rule, detail)| Violation { rule, detail })
             .collect()
     }
+}
+
+fn replicas_over(url: &str, replicas: usize, traces: &Traces) -> Vec<Replica> {
+    let numbers = 1..=replicas;
+    let replica = |number| {
+        let setup = Setup::new()
+            .env("JUSTONCE_STORE", url)
+            .config(&traces.config());
+        Replica::start(format!("replica {number}"), setup)
+    };
+    numbers.map(replica).collect()
 }
 
 async fn redis_suffers(redis: &RedisNode, fault: Fault, lasts: tokio::time::Sleep) {
@@ -170,7 +260,32 @@ async fn redis_suffers(redis: &RedisNode, fault: Fault, lasts: tokio::time::Slee
             lasts.await;
             said(redis, &["REPLICAOF", "NO", "ONE"]).await;
         }
-        Class::KillReplica | Class::PauseReplica | Class::RestartReplica => {}
+        _ => panic!("{fault} needs a cluster"),
+    }
+}
+
+async fn cluster_suffers(cluster: &RedisCluster, fault: Fault, lasts: tokio::time::Sleep) {
+    match fault.class {
+        Class::KillPrimary => {
+            let primary = &cluster.primary(fault.victim).await.process;
+            primary.kill().await;
+            lasts.await;
+            primary.bring_up();
+            cluster.is_up().await;
+        }
+        Class::PausePrimary => {
+            let primary = &cluster.primary(fault.victim).await.process;
+            primary.pause();
+            lasts.await;
+            primary.resume();
+            cluster.is_up().await;
+        }
+        Class::FailOver => {
+            cluster.fail_over(fault.victim).await;
+            cluster.is_up().await;
+        }
+        Class::MigrateSlot => cluster.migrate_a_slot(fault.victim, fault.lasts).await,
+        _ => redis_suffers(cluster.primary(fault.victim).await, fault, lasts).await,
     }
 }
 

@@ -36,7 +36,7 @@ impl Traces {
         traces
     }
 
-    fn program(&self) -> std::path::PathBuf {
+    pub fn program(&self) -> std::path::PathBuf {
         self.path().join("program")
     }
 
