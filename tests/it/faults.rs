@@ -19,6 +19,7 @@ mod ports;
 mod process;
 mod redis_cluster;
 mod redis_node;
+mod relay;
 mod replica;
 mod resp;
 mod resp_proxy;

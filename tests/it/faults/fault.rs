@@ -24,6 +24,10 @@ pub enum Class {
     PauseReplica,
     /// SIGTERM under load, and a new start.
     RestartReplica,
+    /// A replica may open no more files or connections, and start no program.
+    OutOfFiles,
+    /// A replica does not hear Redis; what both said meanwhile arrives late or never.
+    Partition,
     /// SIGKILL of Redis; it is down for a while, and loads its file again.
     KillRedis,
     /// SIGSTOP of Redis.
@@ -56,6 +60,7 @@ pub const OF_ONE_PROCESS: &[Class] = &[
     Class::KillReplica,
     Class::PauseReplica,
     Class::RestartReplica,
+    Class::OutOfFiles,
 ];
 
 pub const OF_THE_SHOW: &[Class] = &[
@@ -70,6 +75,8 @@ pub const OF_REDIS: &[Class] = &[
     Class::KillReplica,
     Class::PauseReplica,
     Class::RestartReplica,
+    Class::OutOfFiles,
+    Class::Partition,
     Class::KillRedis,
     Class::PauseRedis,
     Class::FlushScripts,
@@ -102,6 +109,8 @@ impl Class {
             Class::KillReplica | Class::KillRedis => 10..800,
             // Leases last a second.
             Class::PauseReplica => 200..2_800,
+            Class::OutOfFiles => 100..1_500,
+            Class::Partition => 100..3_500,
             Class::PauseRedis | Class::SleepRedis | Class::HoldClients => 200..3_000,
             Class::OutOfMemory | Class::BusyScript | Class::ReadOnly => 100..1_500,
             Class::KillPrimary => 500..6_000,
@@ -117,7 +126,7 @@ impl Class {
 
 /// Faults without end, in an order that has every class once before any comes again.
 pub struct Plan {
-    classes: &'static [Class],
+    classes: Vec<Class>,
     coming: Vec<Class>,
     choices: fastrand::Rng,
     peace: std::ops::Range<u64>,
@@ -125,9 +134,9 @@ pub struct Plan {
 
 impl Plan {
     /// `peace`: milliseconds between two faults.
-    pub fn new(classes: &'static [Class], peace: std::ops::Range<u64>, seed: Seed) -> Plan {
+    pub fn new(classes: &[Class], peace: std::ops::Range<u64>, seed: Seed) -> Plan {
         Plan {
-            classes,
+            classes: chosen(classes),
             coming: Vec::new(),
             choices: seed.choices("plan", 0),
             peace,
@@ -135,12 +144,22 @@ impl Plan {
     }
 }
 
+/// `FAULTS_CLASSES` names those of the plan that are to remain, such as `KillRedis,Partition`.
+fn chosen(classes: &[Class]) -> Vec<Class> {
+    let mut classes = classes.to_vec();
+    if let Ok(names) = std::env::var("FAULTS_CLASSES") {
+        let names: Vec<_> = names.split(',').collect();
+        classes.retain(|class| names.contains(&format!("{class:?}").as_str()));
+    }
+    classes
+}
+
 impl Iterator for Plan {
     type Item = Fault;
 
     fn next(&mut self) -> Option<Fault> {
         if self.coming.is_empty() {
-            self.coming = self.classes.to_vec();
+            self.coming = self.classes.clone();
             self.choices.shuffle(&mut self.coming);
         }
         let class = self.coming.pop()?;

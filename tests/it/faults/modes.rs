@@ -40,10 +40,10 @@ async fn replicas_over_one_redis_keep_their_promises() {
         seed,
         load: load(),
         plan: Plan::new(OF_REDIS, 100..700, seed),
-        enough: Enough::Faults(24),
+        enough: Enough::Faults(28),
         stall: STALL,
     };
-    trial.run(Stage::redis(2).await).await.expect_sound();
+    trial.run(Stage::relayed(2).await).await.expect_sound();
 }
 
 #[tokio::test(flavor = "multi_thread")]

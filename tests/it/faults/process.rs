@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use rustix::fd::OwnedFd;
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{
+    Pid, PidfdFlags, Resource, Rlimit, Signal, getrlimit, pidfd_open, pidfd_send_signal, prlimit,
+};
 use tokio::process::Command;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -27,7 +29,7 @@ pub struct Process {
 
 struct Shared {
     /// A handle that can never name another process.
-    running: watch::Sender<Option<Arc<OwnedFd>>>,
+    running: watch::Sender<Option<(Pid, Arc<OwnedFd>)>>,
     /// How it ended when nobody had asked for that.
     unasked: Mutex<Vec<String>>,
 }
@@ -80,9 +82,23 @@ impl Process {
         self.signal(Signal::CONT);
     }
 
+    /// How many files it may have open from now on, until it is started anew.
+    pub fn limit_files(&self, most: u64) {
+        // Raising the upper limit again would need rights.
+        let limit = Rlimit {
+            current: Some(most),
+            maximum: getrlimit(Resource::Nofile).maximum,
+        };
+        let running = self.shared.running.borrow().clone();
+        if let Some((pid, _)) = running {
+            // It may have ended just now.
+            let _ = prlimit(Some(pid), Resource::Nofile, limit);
+        }
+    }
+
     fn signal(&self, signal: Signal) {
         let running = self.shared.running.borrow().clone();
-        if let Some(process) = running {
+        if let Some((_, process)) = running {
             // It may have ended just now.
             let _ = pidfd_send_signal(&process, signal);
         }
@@ -112,8 +128,10 @@ async fn supervise(
         let mut child = command.spawn().unwrap();
         let pid = child.id().unwrap();
         tell_keeper('+', pid);
-        let handle = pidfd_open(pid_of(pid), PidfdFlags::empty()).unwrap();
-        shared.running.send_replace(Some(Arc::new(handle)));
+        let pid_of_child = Pid::from_raw(pid.cast_signed()).unwrap();
+        let handle = pidfd_open(pid_of_child, PidfdFlags::empty()).unwrap();
+        let handle = Arc::new(handle);
+        shared.running.send_replace(Some((pid_of_child, handle)));
         // It may have been unwanted while it had no handle.
         if !*wants.borrow() {
             let _ = child.start_kill();
@@ -128,10 +146,6 @@ async fn supervise(
             shared.running.send_replace(None);
         }
     }
-}
-
-fn pid_of(pid: u32) -> Pid {
-    Pid::from_raw(pid.cast_signed()).unwrap()
 }
 
 /// Ends what runs when this process ends without a chance to do so itself: a shell that notices the end

@@ -147,7 +147,7 @@ impl RedisCluster {
         insist(source, &["CLUSTER", "SETSLOT", &slot, "MIGRATING", &to.id]).await;
         let port = to.port.to_string();
         loop {
-            let words = ["CLUSTER", "GETKEYSINSLOT", &slot, "50"];
+            let words = ["CLUSTER", "GETKEYSINSLOT", &slot, "10"];
             let keys: Vec<String> = source.command(&words).await.unwrap_or_default();
             if keys.is_empty() {
                 break;

@@ -1,6 +1,7 @@
 //! A Redis server that keeps its folder and its port when it is killed and started again.
 
 use std::fs::OpenOptions;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use redis::{AsyncConnectionConfig, FromRedisValue, RedisResult};
@@ -62,6 +63,10 @@ impl RedisNode {
             port,
             _folder: folder,
         }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.port))
     }
 
     pub fn url(&self) -> String {

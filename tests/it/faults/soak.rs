@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::fault::{OF_ONE_PROCESS, OF_REDIS, Plan};
+use super::fault::{OF_A_CLUSTER, OF_ONE_PROCESS, OF_REDIS, Plan};
 use super::modes::load;
 use super::nemesis::Enough;
 use super::seed::Seed;
@@ -20,8 +20,9 @@ async fn as_long_as_asked() {
     let seed = Seed::draw();
     let (classes, stage) = match mode.as_str() {
         "embedded" => (OF_ONE_PROCESS, Stage::embedded().await),
-        "redis" => (OF_REDIS, Stage::redis(3).await),
-        other => panic!("FAULTS_MODE={other}: the modes are embedded and redis"),
+        "redis" => (OF_REDIS, Stage::relayed(3).await),
+        "cluster" => (OF_A_CLUSTER, Stage::cluster(3).await),
+        other => panic!("FAULTS_MODE={other}: the modes are embedded, redis and cluster"),
     };
     let trial = Trial {
         name: "soak",

@@ -11,6 +11,7 @@ use super::fault::{Class, Fault};
 use super::naive;
 use super::redis_cluster::RedisCluster;
 use super::redis_node::RedisNode;
+use super::relay::Relay;
 use super::replica::{Replica, answers};
 use super::resp_proxy::{Chances, RespProxy};
 use super::seed::Seed;
@@ -32,6 +33,8 @@ pub struct Stage {
     balancer: Option<Balancer>,
     /// Between the replicas and Redis.
     pub proxy: Option<RespProxy>,
+    /// The way of each replica to Redis, when it can be broken.
+    relays: Vec<Relay>,
     pub traces: Traces,
 }
 
@@ -51,8 +54,25 @@ impl Stage {
         let traces = Traces::new();
         let redis = RedisNode::start("redis".to_owned(), &[]);
         redis.is_up().await;
-        let replicas = replicas_over(&redis.url(), replicas, &traces);
+        let replicas = replicas_over(&vec![redis.url(); replicas], &traces);
         Stage::ready(replicas, Backing::Redis(redis), traces).await
+    }
+
+    /// The same, each replica by a way of its own that can be broken.
+    pub async fn relayed(replicas: usize) -> Stage {
+        let traces = Traces::new();
+        let redis = RedisNode::start("redis".to_owned(), &[]);
+        redis.is_up().await;
+        let mut relays = Vec::new();
+        for _ in 0..replicas {
+            relays.push(Relay::start(redis.address()).await);
+        }
+        let urls = relays
+            .iter()
+            .map(|relay| format!("redis://{}", relay.address));
+        let replicas = replicas_over(&urls.collect::<Vec<_>>(), &traces);
+        let stage = Stage::ready(replicas, Backing::Redis(redis), traces).await;
+        Stage { relays, ..stage }
     }
 
     /// The baseline, over one Redis.
@@ -77,10 +97,9 @@ impl Stage {
         let traces = Traces::new();
         let redis = RedisNode::start("redis".to_owned(), &[]);
         redis.is_up().await;
-        let address = SocketAddr::from(([127, 0, 0, 1], redis.port));
-        let proxy = RespProxy::start(address, chances, seed).await;
+        let proxy = RespProxy::start(redis.address(), chances, seed).await;
         let url = format!("redis://{}", proxy.address);
-        let replicas = replicas_over(&url, replicas, &traces);
+        let replicas = replicas_over(&vec![url; replicas], &traces);
         let stage = Stage::ready(replicas, Backing::Redis(redis), traces).await;
         Stage {
             proxy: Some(proxy),
@@ -92,7 +111,7 @@ impl Stage {
     pub async fn cluster(replicas: usize) -> Stage {
         let traces = Traces::new();
         let cluster = RedisCluster::start().await;
-        let replicas = replicas_over(&cluster.url(), replicas, &traces);
+        let replicas = replicas_over(&vec![cluster.url(); replicas], &traces);
         Stage::ready(replicas, Backing::Cluster(cluster), traces).await
     }
 
@@ -105,6 +124,7 @@ impl Stage {
             store,
             balancer: None,
             proxy: None,
+            relays: Vec::new(),
             traces,
         }
     }
@@ -151,6 +171,19 @@ impl Stage {
             Class::RestartReplica => {
                 replica.terminate().await;
                 replica.bring_up();
+            }
+            Class::OutOfFiles => {
+                const FEW: u64 = 8;
+                const USUAL: u64 = 1024;
+                replica.limit_files(FEW);
+                lasts.await;
+                replica.limit_files(USUAL);
+            }
+            Class::Partition => {
+                let relay = &self.relays[fault.victim % self.relays.len()];
+                relay.fall_silent();
+                lasts.await;
+                relay.speak(fault.victim.is_multiple_of(2));
             }
             _ => match &self.store {
                 Backing::Embedded => panic!("{fault} needs Redis"),
@@ -205,15 +238,15 @@ impl Stage {
     }
 }
 
-fn replicas_over(url: &str, replicas: usize, traces: &Traces) -> Vec<Replica> {
-    let numbers = 1..=replicas;
-    let replica = |number| {
+/// One for each address.
+fn replicas_over(urls: &[String], traces: &Traces) -> Vec<Replica> {
+    let replica = |(index, url): (usize, &String)| {
         let setup = Setup::new()
             .env("JUSTONCE_STORE", url)
             .config(&traces.config());
-        Replica::start(format!("replica {number}"), setup)
+        Replica::start(format!("replica {}", index + 1), setup)
     };
-    numbers.map(replica).collect()
+    urls.iter().enumerate().map(replica).collect()
 }
 
 async fn redis_suffers(redis: &RedisNode, fault: Fault, lasts: tokio::time::Sleep) {

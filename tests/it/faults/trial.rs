@@ -59,6 +59,7 @@ impl Trial {
         tokio::join!(load, tormented);
         drop(observers);
         let lasted = began.elapsed();
+        let tasks = way.ledger.tasks().len();
         stage.recovered().await;
         let audit = Audit::new(way.clone(), self.seed, self.load.twins, self.stall);
         let findings = audit.run(&stage.traces).await;
@@ -77,7 +78,7 @@ impl Trial {
                 .unwrap_or_default(),
             counts: way.ledger.counts(),
             intents: way.ledger.intents().len(),
-            tasks: way.ledger.tasks().len(),
+            tasks,
             findings,
             violations,
         };
