@@ -10,6 +10,7 @@ mod clients;
 mod connection;
 mod fault;
 mod intent;
+mod leases;
 mod ledger;
 mod lost_replies;
 mod modes;
