@@ -10,8 +10,12 @@ RUN mkdir -p tests/it benches/load \
 RUN cargo build --release --locked --bin justonce
 
 FROM debian:bookworm-slim
+# A new volume takes the owner of the folder that it covers.
 RUN useradd --system --uid 10001 --home-dir /data --shell /usr/sbin/nologin justonce \
-    && install -d -o justonce -g justonce -m 0700 /data
+    && install -d -o justonce -g justonce -m 0700 /data /blobs \
+    && install -d -o justonce -g justonce -m 0755 /keys
+# What encrypted connections to Redis trust, unless JUSTONCE_REDIS_CA names others.
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=build /build/target/release/justonce /usr/local/bin/justonce
 COPY LICENSE-APACHE LICENSE-MIT /usr/share/doc/justonce/
 USER justonce

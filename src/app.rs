@@ -2,6 +2,7 @@
 //! in order. The only module that names adapters.
 
 pub mod bootstrap;
+pub mod doctor;
 pub mod folder;
 pub mod greeting;
 pub mod log_buffer;
@@ -26,7 +27,7 @@ use crate::runners::{self, Surroundings};
 use crate::sandbox::Sandbox;
 use crate::store::Store;
 use crate::worker::pool::{End, Pool};
-use crate::worker::{Tools, Workshop, rescuer, sweeper};
+use crate::worker::{Tools, Workshop, herald, rescuer, sweeper};
 use crate::worker_gauge::WorkerGauge;
 use folder::Folders;
 use signal::{Signal, Signals};
@@ -135,7 +136,7 @@ struct Work {
     pool: Option<JoinHandle<()>>,
     /// Rescue and sweep go on until the last attempt has ended.
     stop_upkeep: CancellationToken,
-    upkeep: [JoinHandle<()>; 2],
+    upkeep: [JoinHandle<()>; 3],
 }
 
 impl Work {
@@ -162,6 +163,11 @@ impl Work {
             tokio::spawn(sweeper::run(
                 store.clone(),
                 blobs.clone(),
+                stop_upkeep.clone(),
+            )),
+            tokio::spawn(herald::run(
+                store.clone(),
+                gauge.clone(),
                 stop_upkeep.clone(),
             )),
         ];

@@ -2,6 +2,7 @@
 
 pub mod arguments;
 pub mod client;
+pub mod doctor;
 pub mod healthcheck;
 pub mod keys;
 
@@ -33,6 +34,7 @@ pub fn main() -> ExitCode {
         Some(("serve", matches)) => serve(matches),
         Some(("keys", matches)) => ended(keys::run(matches)),
         Some(("healthcheck", matches)) => ended(healthcheck::run(matches)),
+        Some(("doctor", matches)) => ended(doctor::run(matches)),
         Some(("openapi", _)) => openapi(),
         Some(("launch", matches)) => launch(matches),
         Some(("sandbox", matches)) => sandbox(matches),

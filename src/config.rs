@@ -162,16 +162,20 @@ fn durability_min(layers: &Layers, storage: &Storage) -> Result<Durability, Conf
     let Some(given) = layers.get("durability") else {
         return Ok(Durability::Memory);
     };
-    let level = match given.text.trim() {
-        "memory" => Durability::Memory,
-        "fsync" => Durability::Fsync,
-        "replicated-fsync" => {
-            return Err(given.refuse("replicated-fsync comes with a later release"));
-        }
-        _ => return Err(given.refuse("the levels are memory and fsync")),
+    let levels = [
+        Durability::Memory,
+        Durability::Fsync,
+        Durability::ReplicatedFsync,
+    ];
+    let named = |level: &Durability| level.name() == given.text.trim();
+    let Some(level) = levels.into_iter().find(named) else {
+        return Err(given.refuse("the levels are memory, fsync and replicated-fsync"));
     };
     if level > storage.durability() {
-        return Err(given.refuse("the memory store does not survive that much"));
+        return Err(given.refuse(match storage.store {
+            storage::StoreChoice::Memory => "the memory store does not survive that much",
+            _ => "replicated-fsync is for Redis with replicas",
+        }));
     }
     Ok(level)
 }

@@ -18,7 +18,7 @@ use crate::domain::file::{BlobName, File};
 use crate::domain::fingerprint::{FieldHashes, Fingerprint, FingerprintRule};
 use crate::domain::idempotency_key::IdempotencyKey;
 use crate::domain::principal::{Scopes, UserId};
-use crate::domain::stats::Stats;
+use crate::domain::stats::{Crew, Stats};
 use crate::domain::submission::Submission;
 use crate::domain::task::{FencingToken, Progress, State, Task, TaskError, TaskId};
 use crate::domain::timestamp::Timestamp;
@@ -92,6 +92,11 @@ pub trait Store: Send + Sync + 'static {
     /// What is counted for one user, or for all.
     async fn stats(&self, user: Option<&UserId>) -> Result<Stats, StoreError>;
 
+    /// Says what the workers of this process do; gives what those of all replicas do, as of a second ago.
+    async fn muster(&self, own: Crew) -> Result<Crew, StoreError> {
+        Ok(own)
+    }
+
     /// Counts the time from a whole request to its answer.
     fn record_submit_latency(&self, user: &UserId, took: Duration);
 
@@ -106,6 +111,8 @@ pub trait Store: Send + Sync + 'static {
     async fn unowned(&self, names: Vec<BlobName>) -> Result<Vec<BlobName>, StoreError>;
 
     async fn create_api_key(&self, key: ApiKey) -> Result<(), StoreError>;
+    /// Records a key unless there is another one. Returns whether it is on record.
+    async fn create_first_api_key(&self, key: ApiKey) -> Result<bool, StoreError>;
     async fn api_key(&self, id: &str) -> Result<Option<ApiKey>, StoreError>;
     async fn api_keys(&self) -> Result<Vec<ApiKey>, StoreError>;
     /// Whether there was a key to revoke.
@@ -437,6 +444,8 @@ pub enum Durability {
     Memory,
     /// Power loss of one machine.
     Fsync,
+    /// The end of one machine, with its disk.
+    ReplicatedFsync,
 }
 
 impl Durability {
@@ -444,6 +453,7 @@ impl Durability {
         match self {
             Durability::Memory => "memory",
             Durability::Fsync => "fsync",
+            Durability::ReplicatedFsync => "replicated-fsync",
         }
     }
 }
@@ -456,4 +466,7 @@ pub enum StoreError {
     /// The step was not executed: there is no room.
     #[error("the store is full")]
     Full,
+    /// The step was not executed: the store has come back emptied or older than what it acknowledged.
+    #[error("the store has lost what it acknowledged")]
+    StateLost,
 }

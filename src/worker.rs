@@ -7,6 +7,7 @@
 //! ```
 
 pub mod attempt;
+pub mod herald;
 pub mod lanes;
 pub mod pool;
 pub mod pulse;

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::domain::stats::Crew;
+
 /// Cheap to clone; all clones count together.
 #[derive(Clone, Debug, Default)]
 pub struct WorkerGauge(Arc<Counts>);
@@ -40,8 +42,14 @@ impl WorkerGauge {
         self.0.busy.load(Ordering::Relaxed)
     }
 
-    pub fn idle(&self) -> usize {
-        self.capacity().saturating_sub(self.busy())
+    /// Of this process alone.
+    pub fn crew(&self) -> Crew {
+        let (busy, capacity) = (self.busy(), self.capacity());
+        Crew {
+            busy: busy as u64,
+            idle: capacity.saturating_sub(busy) as u64,
+            replicas: 1,
+        }
     }
 }
 
@@ -59,8 +67,8 @@ mod tests {
     fn counts_attempts_while_they_run() {
         let gauge = WorkerGauge::new(1);
         let attempts = [gauge.begin(), gauge.clone().begin()];
-        assert_eq!((gauge.busy(), gauge.idle()), (2, 0));
+        assert_eq!((gauge.crew().busy, gauge.crew().idle), (2, 0));
         drop(attempts);
-        assert_eq!((gauge.busy(), gauge.idle()), (0, 1));
+        assert_eq!((gauge.crew().busy, gauge.crew().idle), (0, 1));
     }
 }

@@ -1,11 +1,15 @@
 #!/usr/bin/env bash
-# Installs what the tests need: a C compiler for SQLite, a Redis server, and another implementation of RFC 8785 to compare with.
+# Installs what the tests need: a C compiler for SQLite, Redis servers and their tools, openssl to make certificates, and
+# another implementation of RFC 8785 to compare with.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 missing=()
 command -v cc >/dev/null || missing+=(gcc libc6-dev)
 command -v redis-server >/dev/null || missing+=(redis-server)
+command -v redis-sentinel >/dev/null || missing+=(redis-sentinel)
+command -v redis-cli >/dev/null || missing+=(redis-tools)
+command -v openssl >/dev/null || missing+=(openssl)
 python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3 python3-venv)
 if [ "${#missing[@]}" -gt 0 ]; then
     if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then

@@ -11,7 +11,7 @@ use crate::domain::principal::{Scope, Scopes, UserId};
 use crate::domain::timestamp::Timestamp;
 use crate::http::api::AuthMode;
 use crate::http::api_key::PresentedKey;
-use crate::store::Store;
+use crate::store::{ApiKey, Store, StoreError};
 
 /// In the data folder, readable by its owner only.
 const FILE_NAME: &str = "bootstrap-key";
@@ -23,11 +23,19 @@ pub async fn ensure_admin_key(
     settings: &Settings,
     data: Option<&Path>,
 ) -> anyhow::Result<Option<String>> {
-    match (settings.edge.auth, &settings.bootstrap_key) {
-        (AuthMode::Off, _) => Ok(None),
-        (AuthMode::Keys, Some(text)) => take(store, text).await.map(|()| None),
-        (AuthMode::Keys, None) if store.api_keys().await?.is_empty() => make(store, data).await,
-        (AuthMode::Keys, None) => Ok(None),
+    if settings.edge.auth == AuthMode::Off {
+        return Ok(None);
+    }
+    let known = match store.api_keys().await {
+        Ok(known) => known,
+        // Nothing can be made until somebody has looked at it; the next start will.
+        Err(StoreError::StateLost) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    match &settings.bootstrap_key {
+        Some(text) => take(store, text).await.map(|()| None),
+        None if known.is_empty() => make(store, data).await,
+        None => Ok(None),
     }
 }
 
@@ -35,7 +43,7 @@ pub async fn ensure_admin_key(
 async fn take(store: &dyn Store, text: &str) -> anyhow::Result<()> {
     let key = PresentedKey::parse(text).context("JUSTONCE_BOOTSTRAP_KEY is no key")?;
     match store.api_key(key.id()).await? {
-        None => record(store, key).await,
+        None => Ok(store.create_api_key(of_admin(key)).await?),
         Some(known) if !key.matches(Some(&known)) => {
             bail!(
                 "JUSTONCE_BOOTSTRAP_KEY has the id of another key, {}",
@@ -60,7 +68,7 @@ async fn make(store: &dyn Store, data: Option<&Path>) -> anyhow::Result<Option<S
         .and_then(|path| std::fs::read_to_string(path).ok());
     let found = found.as_deref().map(str::trim);
     if let Some(key) = found.and_then(PresentedKey::parse) {
-        record(store, key).await?;
+        store.create_first_api_key(of_admin(key)).await?;
         return Ok(None);
     }
     let (text, key) = PresentedKey::random().context("no random numbers")?;
@@ -72,8 +80,14 @@ async fn make(store: &dyn Store, data: Option<&Path>) -> anyhow::Result<Option<S
             path.display()
         );
     }
-    record(store, key).await?;
-    Ok(Some(news))
+    if store.create_first_api_key(of_admin(key)).await? {
+        return Ok(Some(news));
+    }
+    // Another replica was quicker: its key is the one.
+    if let Some(path) = &path {
+        std::fs::remove_file(path).with_context(|| format!("cannot delete {}", path.display()))?;
+    }
+    Ok(None)
 }
 
 /// A temporary file can be read by its owner only, and takes the name when it is whole.
@@ -86,14 +100,11 @@ fn keep(text: &str, path: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-async fn record(store: &dyn Store, key: PresentedKey) -> anyhow::Result<()> {
+fn of_admin(key: PresentedKey) -> ApiKey {
     let user = UserId::parse(USER).unwrap_or_else(UserId::anonymous);
     let scopes = Scopes::NONE.with(Scope::Admin);
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     let ms = since.map_or(0, |since| since.as_millis());
     let now = Timestamp::from_ms(i64::try_from(ms).unwrap_or(i64::MAX));
-    store
-        .create_api_key(key.into_record(user, scopes, now, None))
-        .await?;
-    Ok(())
+    key.into_record(user, scopes, now, None)
 }

@@ -84,6 +84,8 @@ fn locked(folder: &Path, lock_it: fn(&File) -> Result<(), TryLockError>) -> anyh
     let lock = File::options()
         .create(true)
         .truncate(false)
+        // Network file systems grant a shared lock only to who may read, and a sole one to who may write.
+        .read(true)
         .write(true)
         .open(&path)
         .with_context(|| format!("cannot write to {}", path.display()))?;

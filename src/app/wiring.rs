@@ -17,7 +17,7 @@ use crate::http::api::Api;
 use crate::http::listener::{self, Shutdown};
 use crate::sandbox::{self, Sandbox};
 use crate::store::embedded::{EmbeddedStore, Location};
-use crate::store::redis::{Address, Assumed, Options, RedisStore};
+use crate::store::redis::{Address, Assumed, Options, RedisStore, Trust};
 use crate::store::{Durability, Store};
 
 /// Files need not survive what the records that name them do not.
@@ -32,28 +32,41 @@ pub async fn open_store(
     folder: Option<&Path>,
     settings: &Settings,
 ) -> anyhow::Result<Arc<dyn Store>> {
-    let queue_tasks_max = settings.limits.queue_tasks_max;
     if let StoreChoice::Redis(choice) = &settings.storage.store {
-        return open_redis(choice, queue_tasks_max).await;
+        let options = redis_options(choice, settings, folder)?;
+        return Ok(Arc::new(RedisStore::open(options).await?));
     }
     let location = folder.map_or(Location::Memory, |folder| {
         Location::Folder(folder.to_owned())
     });
+    let queue_tasks_max = settings.limits.queue_tasks_max;
     Ok(Arc::new(EmbeddedStore::open(&location, queue_tasks_max)?))
 }
 
-async fn open_redis(choice: &RedisChoice, queue_tasks_max: u64) -> anyhow::Result<Arc<dyn Store>> {
-    let address = Address::parse(&choice.url)
+pub fn redis_options(
+    choice: &RedisChoice,
+    settings: &Settings,
+    folder: Option<&Path>,
+) -> anyhow::Result<Options> {
+    let mut address = Address::parse(&choice.url)
         .map_err(|why| anyhow!("the address of Redis cannot be read: {why}"))?;
+    if let Some(path) = &choice.ca {
+        let trusting = |pem| address.trusting(Trust::only(pem)?);
+        let pem = std::fs::read(path).map_err(|error| error.to_string());
+        address = pem
+            .and_then(trusting)
+            .map_err(|why| anyhow!("JUSTONCE_REDIS_CA, {}: {why}", path.display()))?;
+    }
     let assumed = choice.assume.as_deref().unwrap_or_default();
-    let options = Options {
-        address,
+    Ok(Options {
         prefix: choice.prefix.clone(),
         assumed: Assumed::parse(assumed)
             .context("JUSTONCE_REDIS_ASSUME takes the words noeviction and fsync")?,
-        queue_tasks_max,
-    };
-    Ok(Arc::new(RedisStore::open(options).await?))
+        durability_min: settings.durability_min,
+        queue_tasks_max: settings.limits.queue_tasks_max,
+        folder: folder.map(Path::to_owned),
+        ..Options::at(address)
+    })
 }
 
 /// Parsers may give as much as a result may have.

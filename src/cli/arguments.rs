@@ -18,6 +18,7 @@ pub fn command() -> Command {
         .subcommand(serve())
         .subcommand(keys())
         .subcommand(healthcheck())
+        .subcommand(doctor())
         .subcommand(Command::new("openapi").about("Print the OpenAPI document of the HTTP API"))
         .subcommand(launch())
         .subcommand(sandbox())
@@ -112,6 +113,27 @@ fn healthcheck() -> Command {
         .about("Ask the service on this machine whether it is ready: exit status 0 or 1")
         .arg(url)
         .args(settings_for_clients())
+}
+
+fn doctor() -> Command {
+    let accept = Arg::new("accept_state_loss")
+        .long("accept-state-loss")
+        .action(ArgAction::SetTrue)
+        .help("Serve again although Redis came back emptied or older: what it lost stays lost");
+    let wanted = [
+        "config",
+        "store",
+        "redis_url",
+        "redis_prefix",
+        "redis_assume",
+        "redis_ca",
+        "durability",
+    ];
+    let wanted = |arg: &Arg| wanted.contains(&arg.get_id().as_str());
+    Command::new("doctor")
+        .about("Look at a store on Redis without the service: exit status 0 when it is well")
+        .arg(accept)
+        .args(settings().into_iter().filter(wanted))
 }
 
 fn remote() -> Vec<Arg> {

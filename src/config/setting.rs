@@ -41,10 +41,11 @@ const fn row(
 #[rustfmt::skip]
 pub const SETTINGS: &[Setting] = &[
     row("listen",              "listen",              "JUSTONCE_LISTEN",              "ADDRESS:PORT", "Where to listen; port 0 picks a free one [default: 127.0.0.1:8080]"),
-    row("store",               "store",               "JUSTONCE_STORE",               "STORE",    "Where tasks live: embedded, memory, redis://…, redis+sentinel://… or redis+cluster://… [default: embedded]"),
+    row("store",               "store",               "JUSTONCE_STORE",               "STORE",    "Where tasks live: embedded, memory, redis://…, redis+sentinel://… or redis+cluster://…, encrypted as rediss… [default: embedded]"),
     row("mock_mode",           "mock-mode",           "MOCK_MODE",                    "BOOL",     "The same as --store memory"),
     row("redis_url",           "redis-url",           "REDIS_URL",                    "URL",      "The same as --store URL"),
     row("redis_prefix",        "redis-prefix",        "JUSTONCE_REDIS_PREFIX",        "PREFIX",   "Before every key in Redis [default: justonce]"),
+    row("redis_ca",            "redis-ca",            "JUSTONCE_REDIS_CA",            "FILE",     "Certificates in PEM that rediss:// trusts [default: those of the system]"),
     row("redis_assume",        "redis-assume",        "JUSTONCE_REDIS_ASSUME",        "WORDS",    "What holds where Redis hides its settings: noeviction, fsync, or both with a comma"),
     row("data",                "data",                "JUSTONCE_DATA",                "FOLDER",   "Folder of the embedded store and of files [default: ./data]"),
     row("blobs",               "blobs",               "JUSTONCE_BLOBS",               "URL",      "Where the bytes of files are kept, file:///… [default: below the data folder]"),
@@ -58,7 +59,7 @@ pub const SETTINGS: &[Setting] = &[
     row("drain_delay_seconds", "drain-delay-seconds", "JUSTONCE_DRAIN_DELAY_SECONDS", "SECONDS",  "On SIGTERM: time unready but still serving [default: 5]"),
     row("drain_grace_seconds", "drain-grace-seconds", "JUSTONCE_DRAIN_GRACE_SECONDS", "SECONDS",  "Then: time for requests and attempts that run [default: 30]"),
     row("bootstrap_key",       "bootstrap-key",       "JUSTONCE_BOOTSTRAP_KEY",       "KEY",      "The first admin API key; better given by its variable"),
-    row("durability",          "durability",          "JUSTONCE_DURABILITY",          "LEVEL",    "What acknowledgements must survive at least: memory or fsync [default: memory]"),
+    row("durability",          "durability",          "JUSTONCE_DURABILITY",          "LEVEL",    "What acknowledgements must survive at least: memory, fsync or replicated-fsync (Redis) [default: memory]"),
     row("deduplication_ttl",   "deduplication-ttl",   "DEDUPLICATION_TTL",            "SECONDS",  "How long a succeeded task answers for its content [default: 3600]"),
     row("max_retry_count",     "max-retry-count",     "MAX_RETRY_COUNT",              "NUMBER",   "Retries after the first attempt [default: 3]"),
     row("retry_delay_seconds", "retry-delay-seconds", "RETRY_DELAY_SECONDS",          "SECONDS",  "Wait before the first retry; doubles each time [default: 60]"),

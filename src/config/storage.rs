@@ -31,6 +31,8 @@ pub struct RedisChoice {
     pub url: String,
     /// Before every key.
     pub prefix: String,
+    /// Certificates to trust instead of those of the system.
+    pub ca: Option<PathBuf>,
     /// What holds where Redis does not show its settings.
     pub assume: Option<String>,
 }
@@ -71,7 +73,8 @@ impl Storage {
     /// The most that the store can offer; what Redis does offer is seen when it is there.
     pub fn durability(&self) -> Durability {
         match self.store {
-            StoreChoice::Embedded | StoreChoice::Redis(_) => Durability::Fsync,
+            StoreChoice::Redis(_) => Durability::ReplicatedFsync,
+            StoreChoice::Embedded => Durability::Fsync,
             StoreChoice::Memory => Durability::Memory,
         }
     }
@@ -102,6 +105,9 @@ fn choice(given: &Given, layers: &Layers) -> Result<StoreChoice, ConfigError> {
         text if text.starts_with("redis") => Ok(StoreChoice::Redis(RedisChoice {
             url: text.to_owned(),
             prefix: redis_prefix(layers)?,
+            ca: layers
+                .get("redis_ca")
+                .map(|given| absolute(given.text.as_ref())),
             assume: layers
                 .get("redis_assume")
                 .map(|given| given.text.trim().to_owned()),

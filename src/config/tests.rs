@@ -90,6 +90,7 @@ fn store_wins_over_mock_mode_and_that_over_redis() {
         (chosen.url.as_str(), chosen.prefix.as_str()),
         (redis.1, "mine")
     );
+    assert_eq!(chosen.ca, None);
     assert!(!format!("{chosen:?}").contains(redis.1));
     let braces = ("JUSTONCE_REDIS_PREFIX", "{a}");
     assert!(refusal("", &[redis, braces]).contains("JUSTONCE_REDIS_PREFIX"));

@@ -20,6 +20,14 @@ pub struct Stats {
     pub windows: Windows,
 }
 
+/// Workers, of one process or of all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Crew {
+    pub busy: u64,
+    pub idle: u64,
+    pub replicas: u64,
+}
+
 /// Tasks by state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StateCounts([u64; State::ALL.len()]);

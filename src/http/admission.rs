@@ -127,7 +127,7 @@ async fn clean_up(api: &Api, published: &[BlobName], admitted: &Result<Admitted,
         )
         | Err(StoreError::Full) => delete(api, published).await,
         // The submission may have been recorded: the sweep for orphans knows more, later.
-        Err(StoreError::Unavailable(_)) => {}
+        Err(StoreError::Unavailable(_) | StoreError::StateLost) => {}
     }
 }
 

@@ -136,6 +136,11 @@ async fn finish(
         header::X_CONTENT_TYPE_OPTIONS,
         HeaderValue::from_static("nosniff"),
     );
+    // Whoever keeps this connection would send its next request to a replica that goes away; balancers
+    // that do not read HTTP cannot see that.
+    if api.draining.is_cancelled() {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     if line.method == Method::POST {
         headers
             .entry(header::CACHE_CONTROL)

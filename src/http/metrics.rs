@@ -15,8 +15,9 @@ use prometheus_client::registry::Registry;
 use super::api::Api;
 use super::code::Code;
 use super::problem::Problem;
-use crate::domain::stats::{Stats, Tally};
+use crate::domain::stats::{Crew, Stats, Tally};
 use crate::domain::task::State as TaskState;
+use crate::store::StoreError;
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const PLAIN_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -29,9 +30,16 @@ const PLAIN_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
     )
 )]
 pub async fn metrics(State(api): State<Api>, headers: HeaderMap) -> Result<Response, Problem> {
-    let stats = api.store.stats(None).await?;
     let mut registry = Registry::default();
-    register(&stats, &api, &mut registry);
+    let seen = async {
+        let stats = api.store.stats(None).await?;
+        Ok((stats, api.store.muster(api.workers.crew()).await?))
+    };
+    let seen: Result<_, StoreError> = seen.await;
+    register_health(seen.as_ref().err(), &mut registry);
+    if let Ok((stats, crew)) = &seen {
+        register(stats, *crew, &mut registry);
+    }
     api.requests().register(&mut registry);
     let mut body = String::new();
     text::encode(&mut body, &registry)
@@ -63,7 +71,27 @@ struct Latency {
 
 type Number = Gauge<f64, AtomicU64>;
 
-fn register(stats: &Stats, api: &Api, registry: &mut Registry) {
+/// Without its store, a process still tells of itself.
+fn register_health(failure: Option<&StoreError>, registry: &mut Registry) {
+    for (name, help, holds) in [
+        (
+            "justonce_store_available",
+            "1 while the store answers this process",
+            failure.is_none(),
+        ),
+        (
+            "justonce_state_lost",
+            "1 while the store lacks what it has acknowledged, until an operator accepts it",
+            failure == Some(&StoreError::StateLost),
+        ),
+    ] {
+        let gauge = Number::default();
+        gauge.set(f64::from(u8::from(holds)));
+        registry.register(name, help, gauge);
+    }
+}
+
+fn register(stats: &Stats, crew: Crew, registry: &mut Registry) {
     let tasks = Family::<Tasks, Gauge>::default();
     for (name, counts) in &stats.by_type {
         for state in TaskState::ALL {
@@ -135,13 +163,18 @@ fn register(stats: &Stats, api: &Api, registry: &mut Registry) {
         ),
         (
             "justonce_workers_busy",
-            "Attempts that run in this process",
-            api.workers.busy() as f64,
+            "Attempts that run, in all replicas",
+            crew.busy as f64,
         ),
         (
-            "justonce_workers_capacity",
-            "Attempts at a time of work that uses the processor, in this process",
-            api.workers.capacity() as f64,
+            "justonce_workers_idle",
+            "Attempts that could run besides, in all replicas",
+            crew.idle as f64,
+        ),
+        (
+            "justonce_replicas",
+            "Processes that share this store",
+            crew.replicas as f64,
         ),
     ] {
         let gauge = Number::default();

@@ -173,6 +173,10 @@ impl From<StoreError> for Problem {
                     .caused_by(cause)
             }
             StoreError::Full => Problem::new(Code::StorageFull, "There is no room for more."),
+            StoreError::StateLost => Problem::new(
+                Code::StateLost,
+                "The store came back emptied or older; an operator must accept that first.",
+            ),
         }
     }
 }

@@ -160,6 +160,10 @@ impl Store for StandIn {
         beyond()
     }
 
+    async fn create_first_api_key(&self, key: ApiKey) -> Result<bool, StoreError> {
+        self.create_api_key(key).await.map(|()| true)
+    }
+
     async fn create_api_key(&self, key: ApiKey) -> Result<(), StoreError> {
         self.keys.lock().unwrap().insert(key.id.clone(), key);
         self.step(())

@@ -13,7 +13,7 @@ use super::api::{Api, AuthMode};
 use super::caller::Caller;
 use super::problem::Problem;
 use crate::domain::principal::Scope;
-use crate::domain::stats::{Histogram, Quantiles, StateCounts, Stats, Tally};
+use crate::domain::stats::{Crew, Histogram, Quantiles, StateCounts, Stats, Tally};
 use crate::domain::task::State as TaskState;
 
 /// Counts, rates and latencies
@@ -29,7 +29,8 @@ pub async fn stats(State(api): State<Api>, Caller(principal): Caller) -> Result<
     let sees_all = api.edge.auth == AuthMode::Off || principal.scopes.allow(Scope::Metrics);
     let user = (!sees_all).then_some(&principal.user);
     let stats = api.store.stats(user).await?;
-    let document = StatsDocument::new(&stats, sees_all, &api);
+    let crew = api.store.muster(api.workers.crew()).await?;
+    let document = StatsDocument::new(&stats, crew, sees_all);
     Ok(([(header::CACHE_CONTROL, "no-store")], Json(document)).into_response())
 }
 
@@ -72,11 +73,12 @@ struct QueueNumbers {
     oldest_seconds: f64,
 }
 
+/// Of all replicas that were there in the last seconds.
 #[derive(Serialize, ToSchema)]
 struct WorkerNumbers {
-    busy: usize,
-    idle: usize,
-    replicas: usize,
+    busy: u64,
+    idle: u64,
+    replicas: u64,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -134,7 +136,7 @@ struct Saved {
 }
 
 impl StatsDocument {
-    fn new(stats: &Stats, sees_all: bool, api: &Api) -> Self {
+    fn new(stats: &Stats, crew: Crew, sees_all: bool) -> Self {
         let counts = TypeCounts::from(&stats.counts);
         let by_type = stats.by_type.iter();
         StatsDocument {
@@ -152,9 +154,9 @@ impl StatsDocument {
                 oldest_seconds: stats.queue_oldest_seconds,
             },
             workers: WorkerNumbers {
-                busy: api.workers.busy(),
-                idle: api.workers.idle(),
-                replicas: 1,
+                busy: crew.busy,
+                idle: crew.idle,
+                replicas: crew.replicas,
             },
             latency_ms: LatencyNumbers {
                 submit: (&stats.latency.submit).into(),

@@ -387,6 +387,12 @@ impl Store for EmbeddedStore {
             .await
     }
 
+    async fn create_first_api_key(&self, key: ApiKey) -> Result<bool, StoreError> {
+        self.0
+            .durable(move |step| api_key::create_first(step, &key))
+            .await
+    }
+
     async fn api_key(&self, id: &str) -> Result<Option<ApiKey>, StoreError> {
         let id = id.to_owned();
         self.0.read(move |sql| api_key::find(sql, &id)).await

@@ -18,7 +18,11 @@
 
 mod address;
 mod admit;
+mod agreement;
 mod api_keys;
+mod chores;
+mod confirmations;
+mod diagnosis;
 mod files;
 mod guard;
 mod horizon;
@@ -27,22 +31,27 @@ mod leases;
 mod lifecycle;
 mod link;
 mod list;
+mod marks;
+mod muster;
 mod news;
 mod outcome;
 mod record;
 mod reply;
 mod rescue;
 mod scripts;
+mod silence;
 mod stats;
 mod step;
 mod suppressed;
+mod trust;
 
-use std::sync::{Arc, Weak};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ::redis::from_redis_value;
 use async_trait::async_trait;
-use tokio::time::MissedTickBehavior;
+use futures_util::future::{FutureExt, select_ok};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::admit::Question;
@@ -50,6 +59,7 @@ use self::guard::Guard;
 use self::horizon::Horizon;
 use self::keys::{Keys, PARTITIONS, Partition};
 use self::link::Commands;
+use self::marks::Marks;
 use self::news::Listener;
 use self::step::{Step, Steps, unavailable};
 use self::suppressed::Notes;
@@ -62,21 +72,17 @@ use super::{
 use crate::domain::digest::Sha256Digest;
 use crate::domain::file::{BlobName, File};
 use crate::domain::principal::UserId;
-use crate::domain::stats::Stats;
+use crate::domain::stats::{Crew, Stats};
 use crate::domain::task::{Progress, State, Task, TaskError, TaskId};
 use crate::domain::timestamp::Timestamp;
 
 pub use self::address::Address;
+pub use self::diagnosis::{Diagnosis, diagnose};
 pub use self::guard::Assumed;
+pub use self::trust::Trust;
 
 /// The layout of keys and records that this code reads and writes. A newer one is refused.
 const SCHEMA: u32 = 1;
-
-/// What is said about duplicates is written this long after its answer at the latest.
-const WRITE_BEHIND: Duration = Duration::from_millis(50);
-
-/// News gives latency; this look at all partitions gives correctness.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -84,9 +90,35 @@ pub struct Options {
     /// Before every key.
     pub prefix: String,
     pub assumed: Assumed,
+    /// What acknowledgements must survive at least.
+    pub durability_min: Durability,
     /// Tasks that may be unfinished, over all replicas. Exact within a partition, and a second late
     /// between them.
     pub queue_tasks_max: u64,
+    /// Where this replica remembers what it was told, for its next start.
+    pub folder: Option<PathBuf>,
+}
+
+impl Options {
+    /// Under the usual prefix, without limits, and remembering nothing.
+    pub fn at(address: Address) -> Self {
+        Options {
+            address,
+            prefix: "justonce".to_owned(),
+            assumed: Assumed::default(),
+            durability_min: Durability::Memory,
+            queue_tasks_max: u64::MAX,
+            folder: None,
+        }
+    }
+
+    /// Connections of their own for what may wait, where anything does.
+    async fn waiting(&self, link: &Arc<dyn Commands>) -> Result<Arc<dyn Commands>, StartError> {
+        match self.durability_min {
+            Durability::Memory => Ok(link.clone()),
+            Durability::Fsync | Durability::ReplicatedFsync => Ok(self.address.connect().await?),
+        }
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -97,6 +129,8 @@ pub enum StartError {
     Store(#[from] StoreError),
     #[error("{0}")]
     Settings(String),
+    #[error("what this replica remembers of Redis cannot be read: {0}")]
+    Memory(#[from] std::io::Error),
     #[error(
         "Redis was written by a newer release (schema {0}, this release knows {SCHEMA}): start that release"
     )]
@@ -121,13 +155,15 @@ struct Parts {
 impl RedisStore {
     pub async fn open(options: Options) -> Result<Self, StartError> {
         let link = options.address.connect().await?;
-        let steps = Steps::new(link.clone());
-        let guard = Guard::new(options.assumed);
+        let marks = Arc::new(Marks::open(options.folder.as_deref())?);
+        let waiting = options.waiting(&link).await?;
+        let steps = Steps::new(link.clone(), waiting, marks);
+        let guard = Guard::new(options.assumed, options.durability_min);
         guard.look(&steps).await?;
         if let Some(fault) = guard.fault() {
             return Err(StartError::Settings(fault));
         }
-        let keys = Keys::new(&options.prefix, agree(&steps, &options.prefix).await?);
+        let keys = begin(&steps, &options.prefix).await?;
         let stop = CancellationToken::new();
         let parts = Arc::new(Parts {
             horizon: Arc::new(Horizon::new(keys.partitions().count())),
@@ -139,64 +175,41 @@ impl RedisStore {
             queue_tasks_max: options.queue_tasks_max,
             _stop: stop.clone().drop_guard(),
         });
-        parts.look().await?;
-        parts.listen(link, stop);
-        for chore in [Chore::WriteNotes, Chore::Look, Chore::Guard] {
-            tokio::spawn(chore.run(Arc::downgrade(&parts)));
+        match parts.look().await {
+            Ok(()) | Err(StoreError::StateLost) => {}
+            Err(error) => return Err(error.into()),
         }
+        parts.listen(link, stop);
+        chores::start(&parts);
         Ok(RedisStore(parts))
     }
 }
 
-/// The number of partitions, which the first replica has written.
-async fn agree(steps: &Steps, prefix: &str) -> Result<u16, StartError> {
-    let agreement = keys::agreement(prefix);
-    let step = Step::new(&scripts::OPEN, &[&agreement])
-        .arg(SCHEMA)
-        .arg(PARTITIONS);
-    let mut reply = steps.take(step).await?;
-    leases::expect(&mut reply, "agreed")?;
-    let schema: u32 = reply.number()?;
-    if schema > SCHEMA {
-        return Err(StartError::Newer(schema));
+/// Goes on where this replica, or all of them, have begun. A replica that remembers more than Redis does
+/// starts too, and serves nothing.
+async fn begin(steps: &Steps, prefix: &str) -> Result<Keys, StartError> {
+    let agreement = agreement::agree(steps, prefix).await?;
+    let partitions = match &agreement {
+        Some(agreement) => {
+            agreement.take(steps.marks());
+            agreement.partitions
+        }
+        None => {
+            let known = steps.marks().known();
+            steps.marks().lose(&known);
+            u16::try_from(known.partitions()).unwrap_or(PARTITIONS)
+        }
+    };
+    let keys = Keys::new(prefix, partitions);
+    match agreement::register(steps, &keys).await {
+        Ok(()) | Err(StoreError::StateLost) => Ok(keys),
+        Err(error) => Err(error.into()),
     }
-    Ok(reply.number()?)
 }
 
-/// What goes on beside the verbs.
-#[derive(Clone, Copy, Debug)]
-enum Chore {
-    WriteNotes,
-    Look,
-    Guard,
-}
-
-impl Chore {
-    fn pause(self) -> Duration {
-        match self {
-            Chore::WriteNotes => WRITE_BEHIND,
-            Chore::Look => LOOK_EVERY,
-            Chore::Guard => guard::EVERY,
-        }
-    }
-
-    /// Does it again and again until the store is dropped.
-    async fn run(self, parts: Weak<Parts>) {
-        let mut ticks = tokio::time::interval(self.pause());
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            ticks.tick().await;
-            let Some(parts) = parts.upgrade() else { return };
-            let done = match self {
-                Chore::WriteNotes => parts.write_notes().await,
-                Chore::Look => parts.look().await,
-                Chore::Guard => parts.guard.look(&parts.steps).await,
-            };
-            if let Err(error) = done {
-                tracing::debug!(chore = ?self, %error, "will be done later");
-            }
-        }
-    }
+/// Takes what replicas have reported as lost for granted, so that they serve again. Returns how many have.
+pub async fn accept_loss(address: &Address, prefix: &str) -> Result<u64, StartError> {
+    Ok(agreement::accept_loss(address.connect().await?, prefix).await?)
 }
 
 impl Parts {
@@ -219,23 +232,46 @@ impl Parts {
         self.notes.write(&self.steps, &self.keys).await
     }
 
-    /// Whether there is work or a deadline that no news has told of, and how full the queue is.
+    /// Whether there is work that no news has told of, how full the queue is, and whether everything is
+    /// still there.
     async fn look(&self) -> Result<(), StoreError> {
+        let known = self.steps.marks().known();
+        let told = self
+            .keys
+            .partitions()
+            .map(|partition| known.floor(partition));
+        let told: Vec<u64> = told.collect();
         let names = self.keys.partitions().flat_map(|partition| {
             let root = self.keys.root(partition);
-            [keys::seq(root), keys::open(root)]
+            [
+                keys::seq(root),
+                keys::open(root),
+                keys::mark(root, known.name()),
+            ]
         });
         let step = Step::command("MGET").arg(names.collect::<Vec<_>>());
         let numbers: Vec<Option<u64>> =
             from_redis_value(self.steps.value(step).await?).map_err(|_| reply::senseless())?;
-        for (partition, numbers) in self.keys.partitions().zip(numbers.chunks(2)) {
-            let [seq, open] = [0, 1].map(|at| numbers.get(at).copied().flatten().unwrap_or(0));
+        for ((partition, told), numbers) in self.keys.partitions().zip(told).zip(numbers.chunks(3))
+        {
+            let number = |at: usize| numbers.get(at).copied().flatten().unwrap_or(0);
+            let [seq, open, mark] = [0, 1, 2].map(number);
+            if mark < told {
+                self.steps.marks().lose(&known);
+                return Err(StoreError::StateLost);
+            }
             self.horizon.set_open(partition, open);
             if self.horizon.queued_up_to(partition, seq) {
                 self.signals.work_is_ready();
             }
         }
         Ok(())
+    }
+
+    fn remember(&self) {
+        if let Err(error) = self.steps.marks().remember() {
+            tracing::warn!(%error, "what this replica knows of Redis was not written down");
+        }
     }
 
     /// This replica has made tasks ready.
@@ -482,6 +518,10 @@ impl Store for RedisStore {
         stats::stats(&parts.steps, &parts.keys, user).await
     }
 
+    async fn muster(&self, own: Crew) -> Result<Crew, StoreError> {
+        muster::muster(&self.0.steps, &self.0.keys, own).await
+    }
+
     fn record_submit_latency(&self, user: &UserId, took: Duration) {
         self.0.notes.submit_latency(user, took);
     }
@@ -502,6 +542,10 @@ impl Store for RedisStore {
         api_keys::create(&self.0.steps, &self.0.keys, &key).await
     }
 
+    async fn create_first_api_key(&self, key: ApiKey) -> Result<bool, StoreError> {
+        api_keys::create_first(&self.0.steps, &self.0.keys, &key).await
+    }
+
     async fn api_key(&self, id: &str) -> Result<Option<ApiKey>, StoreError> {
         api_keys::find(&self.0.steps, &self.0.keys, id).await
     }
@@ -518,12 +562,23 @@ impl Store for RedisStore {
         &self.0.signals
     }
 
+    /// Whether Redis takes writes: of a cluster, at least one part of it.
     async fn ping(&self) -> Result<(), StoreError> {
-        let pinged = self.0.steps.value(Step::command("PING")).await;
-        match self.0.guard.fault() {
-            Some(fault) => Err(unavailable(&fault)),
-            None => pinged.map(|_| ()),
+        let Parts {
+            steps, keys, guard, ..
+        } = &*self.0;
+        if let Some(fault) = guard.fault() {
+            return Err(unavailable(&fault));
         }
+        if steps.marks().is_lost() {
+            return Err(StoreError::StateLost);
+        }
+        if steps.link().is_one_server() {
+            return steps.mark(keys.root(Partition::FIRST)).await;
+        }
+        let marked = keys.partitions().map(|p| steps.mark(keys.root(p)).boxed());
+        let (first, _) = select_ok(marked).await?;
+        Ok(first)
     }
 
     fn durability(&self) -> Durability {
@@ -534,6 +589,7 @@ impl Store for RedisStore {
         if let Err(error) = self.0.write_notes().await {
             tracing::warn!(%error, "the ledger could not be written");
         }
+        self.0.remember();
     }
 }
 

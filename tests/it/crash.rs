@@ -274,8 +274,9 @@ async fn draining_turns_readyz_first_and_answers_what_waits() {
         (ready.status == 503).then_some(())
     })
     .await;
-    // Unready, but still serving.
-    client.get("/livez").send().await.expect(200);
+    // Unready, but still serving; and nobody is to keep a connection.
+    let alive = client.get("/livez").send().await.expect(200);
+    assert_eq!(alive.header("connection"), Some("close"));
     client
         .get(&format!("/v1/tasks/{id}"))
         .send()

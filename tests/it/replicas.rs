@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use justonce::domain::task::State;
-use justonce::store::redis::{Address, Assumed, Options, RedisStore};
+use justonce::store::redis::{Options, RedisStore};
 use justonce::store::{Durability, LeaseRequest, Store};
 use serde_json::json;
 
 use crate::support::deadline::{until, within};
 use crate::support::redis::{RedisServer, durable, prefix, shared};
-use crate::support::store::{LONG, SHORT, draft, held, inline, recorded, redis_under, user};
+use crate::support::store::{
+    LONG, SHORT, draft, held, inline, recorded, redis_options, redis_under, user,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_of_one_replica_wakes_the_workers_and_watchers_of_another() {
@@ -120,12 +122,7 @@ async fn an_idle_replica_costs_little() {
 }
 
 fn options(server: &RedisServer) -> Options {
-    Options {
-        address: Address::parse(&server.url()).unwrap(),
-        prefix: prefix(),
-        assumed: Assumed::default(),
-        queue_tasks_max: 1_000,
-    }
+    redis_options(&server.url())
 }
 
 /// All that the server has carried out, those of scripts included.
@@ -138,10 +135,5 @@ fn commands(server: &RedisServer) -> u64 {
 }
 
 fn command(server: &RedisServer, words: &str) -> String {
-    let output = std::process::Command::new("redis-cli")
-        .args(["-p", &server.port.to_string()])
-        .args(words.split(' '))
-        .output()
-        .unwrap();
-    String::from_utf8(output.stdout).unwrap()
+    server.command(&words.split(' ').collect::<Vec<_>>())
 }

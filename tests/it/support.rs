@@ -1,8 +1,12 @@
 //! What the tests share: the running service, a client, bytes on the wire, and the outside world.
 
+pub mod certificates;
 pub mod client;
 pub mod deadline;
 pub mod redis;
+pub mod redis_cluster;
+pub mod redis_sentinels;
+pub mod replicas;
 pub mod service;
 pub mod store;
 pub mod wire;

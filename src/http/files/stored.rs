@@ -77,7 +77,9 @@ async fn keep_one(api: &Api, user: &UserId, received: Received) -> Result<Kept, 
             return Err(StoreError::Full.into());
         }
         // It may be on record: the sweep for orphans knows more, later.
-        Err(error @ StoreError::Unavailable(_)) => return Err(error.into()),
+        Err(error @ (StoreError::Unavailable(_) | StoreError::StateLost)) => {
+            return Err(error.into());
+        }
     };
     let is_kept = |kept: &File| kept.generation.as_ref() == Some(&name.generation);
     let new = kept.as_ref().is_some_and(is_kept);

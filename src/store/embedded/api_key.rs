@@ -24,6 +24,20 @@ pub fn create(step: &Step<'_>, key: &ApiKey) -> rusqlite::Result<()> {
     Ok(())
 }
 
+/// Whether it is on record: another one is in its way.
+pub fn create_first(step: &Step<'_>, key: &ApiKey) -> rusqlite::Result<bool> {
+    let others = "SELECT EXISTS (SELECT 1 FROM api_key WHERE id <> ?1)";
+    let is_taken: bool = step
+        .sql
+        .prepare_cached(others)?
+        .query_row([&key.id], |row| row.get(0))?;
+    if is_taken {
+        return Ok(false);
+    }
+    create(step, key)?;
+    Ok(true)
+}
+
 pub fn find(sql: &Sql<'_>, id: &str) -> rusqlite::Result<Option<ApiKey>> {
     sql.prepare_cached("SELECT * FROM api_key WHERE id = ?1")?
         .query_row([id], read)

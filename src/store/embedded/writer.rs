@@ -224,7 +224,7 @@ impl Thread {
             match store_error(&error) {
                 StoreError::Full => tracing::warn!("no room to move the log into the database"),
                 StoreError::Unavailable(_) if is_busy(&error) => {}
-                StoreError::Unavailable(_) => abort(&error),
+                StoreError::Unavailable(_) | StoreError::StateLost => abort(&error),
             }
         }
     }

@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::keys::{self, Keys, Partition};
+use super::leases::expect;
 use super::record::{from_json, to_json};
 use super::reply::{Reply, senseless};
-use super::scripts::REVOKE_API_KEY;
+use super::scripts::{CREATE_API_KEY, REVOKE_API_KEY};
 use super::step::{Step, Steps};
 use crate::domain::digest::Sha256Digest;
 use crate::domain::principal::{Scopes, UserId};
@@ -25,6 +26,24 @@ struct Stored {
 }
 
 pub async fn create(steps: &Steps, keys: &Keys, key: &ApiKey) -> Result<(), StoreError> {
+    expect(&mut record(steps, keys, key, "").await?, "created")
+}
+
+/// Whether it is on record: another one is in its way.
+pub async fn create_first(steps: &Steps, keys: &Keys, key: &ApiKey) -> Result<bool, StoreError> {
+    match record(steps, keys, key, "first").await?.word()?.as_str() {
+        "created" => Ok(true),
+        "taken" => Ok(false),
+        _ => Err(senseless()),
+    }
+}
+
+async fn record(
+    steps: &Steps,
+    keys: &Keys,
+    key: &ApiKey,
+    which: &str,
+) -> Result<Reply, StoreError> {
     let stored = Stored {
         secret_hash: key.secret_hash,
         user: key.user.as_str().to_owned(),
@@ -32,11 +51,12 @@ pub async fn create(steps: &Steps, keys: &Keys, key: &ApiKey) -> Result<(), Stor
         created_at: key.created_at.as_ms(),
         expires_at: key.expires_at.map(Timestamp::as_ms),
     };
-    let step = Step::command("HSETNX")
-        .arg(keys::api_keys(keys.root(Partition::FIRST)))
+    let root = keys.root(Partition::FIRST);
+    let step = Step::new(&CREATE_API_KEY, &[root, &keys::api_keys(root)])
         .arg(&key.id)
-        .arg(to_json(&stored)?);
-    steps.value(step).await.map(|_| ())
+        .arg(to_json(&stored)?)
+        .arg(which);
+    steps.take(step).await
 }
 
 pub async fn find(steps: &Steps, keys: &Keys, id: &str) -> Result<Option<ApiKey>, StoreError> {
@@ -72,7 +92,7 @@ pub async fn all(steps: &Steps, keys: &Keys) -> Result<Vec<ApiKey>, StoreError> 
 pub async fn revoke(steps: &Steps, keys: &Keys, id: &str) -> Result<bool, StoreError> {
     let root = keys.root(Partition::FIRST);
     let (known, revoked) = (keys::api_keys(root), keys::api_keys_revoked(root));
-    let step = Step::new(&REVOKE_API_KEY, &[&known, &revoked]).arg(id);
+    let step = Step::new(&REVOKE_API_KEY, &[root, &known, &revoked]).arg(id);
     match steps.take(step).await?.word()?.as_str() {
         "revoked" => Ok(true),
         "unknown" => Ok(false),

@@ -1,17 +1,20 @@
 //! Whether Redis is set up to keep what it is given, at the start and every few seconds after.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
-use redis::from_redis_value;
+use redis::{Value, from_redis_value};
+use tokio::time::timeout;
 
-use super::step::{Step, Steps};
+use super::confirmations::Demand;
+use super::link::RESPONSE_WAIT_MAX;
+use super::reply::senseless;
+use super::step::{Step, Steps, unavailable};
 use crate::store::{Durability, StoreError};
 
 /// Between two looks.
-pub const EVERY: Duration = Duration::from_secs(5);
+pub const EVERY: Duration = Duration::from_secs(2);
 
 /// What the operator vouches for where Redis does not show its settings.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,69 +35,142 @@ impl Assumed {
     }
 }
 
-/// What was seen last.
-#[derive(Default)]
+/// The settings that matter, as one primary shows them.
+type Settings = HashMap<String, String>;
+
 pub struct Guard {
     assumed: Assumed,
-    fault: RwLock<Option<String>>,
-    is_fsynced: AtomicBool,
+    /// What acknowledgements must survive at least.
+    floor: Durability,
+    seen: RwLock<Seen>,
+}
+
+/// What was seen last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Seen {
+    fault: Option<String>,
+    durability: Durability,
+    demand: Option<Demand>,
 }
 
 impl Guard {
-    pub fn new(assumed: Assumed) -> Self {
+    pub fn new(assumed: Assumed, floor: Durability) -> Self {
+        let seen = Seen {
+            fault: Some("the settings of Redis were not seen yet".to_owned()),
+            durability: Durability::Memory,
+            demand: None,
+        };
         Guard {
             assumed,
-            ..Guard::default()
+            floor,
+            seen: RwLock::new(seen),
         }
     }
 
     /// Why Redis must not be used as it is, if so.
     pub fn fault(&self) -> Option<String> {
-        let fault = self.fault.read().unwrap_or_else(PoisonError::into_inner);
-        fault.clone()
+        self.seen().fault
     }
 
     pub fn durability(&self) -> Durability {
-        if self.is_fsynced.load(Ordering::Relaxed) {
-            Durability::Fsync
-        } else {
-            Durability::Memory
-        }
+        self.seen().durability
     }
 
+    /// Looks at the settings of every primary.
     pub async fn look(&self, steps: &Steps) -> Result<(), StoreError> {
-        let shown = match self.settings(steps).await {
+        let shown = match settings(steps).await {
             Ok(shown) => Some(shown),
             // Managed servers forbid CONFIG; one that does not answer is seen by the ping.
             Err(_) if self.assumed != Assumed::default() => None,
             Err(error) => return Err(error),
         };
-        let fault = shown.as_ref().and_then(eviction);
-        let is_fsynced = match &shown {
-            Some(settings) => {
-                is(settings, "appendonly", "yes") && is(settings, "appendfsync", "always")
-            }
-            None => self.assumed.fsync,
-        };
-        let fault = match (shown, self.assumed.noeviction) {
-            (None, false) => Some("nobody says whether Redis evicts".to_owned()),
-            _ => fault,
-        };
-        self.is_fsynced.store(is_fsynced, Ordering::Relaxed);
-        *self.fault.write().unwrap_or_else(PoisonError::into_inner) = fault;
+        let can_wait = self.floor > Durability::Memory && has_waitaof(steps).await?;
+        let seen = judge(shown.as_deref(), &self.assumed, self.floor, can_wait);
+        if let Some(fault) = &seen.fault
+            && self.seen().fault.is_none()
+        {
+            tracing::error!(fault, "Redis is not set up as it must be");
+        }
+        steps.confirmations().set(match &seen.fault {
+            Some(fault) => Err(fault.clone()),
+            None => Ok(seen.demand),
+        });
+        *self.seen.write().unwrap_or_else(PoisonError::into_inner) = seen;
         Ok(())
     }
 
-    async fn settings(&self, steps: &Steps) -> Result<HashMap<String, String>, StoreError> {
-        let names = ["maxmemory-policy", "appendonly", "appendfsync"];
-        let step = Step::command("CONFIG").arg("GET").arg(&names);
-        let value = steps.value(step).await?;
-        from_redis_value(value)
-            .map_err(|error| StoreError::Unavailable(format!("CONFIG GET: {error}")))
+    fn seen(&self) -> Seen {
+        let seen = self.seen.read().unwrap_or_else(PoisonError::into_inner);
+        seen.clone()
     }
 }
 
-fn eviction(settings: &HashMap<String, String>) -> Option<String> {
+fn judge(shown: Option<&[Settings]>, assumed: &Assumed, floor: Durability, can_wait: bool) -> Seen {
+    let everywhere = |name: &str, value: &str| {
+        shown.is_some_and(|shown| shown.iter().all(|settings| is(settings, name, value)))
+    };
+    let eviction = match shown {
+        Some(shown) => shown.iter().find_map(eviction),
+        None if assumed.noeviction => None,
+        None => Some("nobody says whether Redis evicts".to_owned()),
+    };
+    let has_aof = shown.is_none() || everywhere("appendonly", "yes");
+    let is_fsynced = match shown {
+        Some(_) => has_aof && everywhere("appendfsync", "always"),
+        None => assumed.fsync,
+    };
+    let alone = if is_fsynced {
+        Durability::Fsync
+    } else {
+        Durability::Memory
+    };
+    let (durability, demand) = match floor {
+        floor if floor <= alone => (alone, None),
+        floor if !(has_aof && can_wait) => {
+            let too_little = format!(
+                "acknowledgements must survive {}, and Redis as it is set up offers {}",
+                floor.name(),
+                alone.name()
+            );
+            return Seen {
+                fault: eviction.or(Some(too_little)),
+                durability: alone,
+                demand: None,
+            };
+        }
+        floor => {
+            let replicas = u8::from(floor == Durability::ReplicatedFsync);
+            (floor, Some(Demand { local: 1, replicas }))
+        }
+    };
+    Seen {
+        fault: eviction,
+        durability,
+        demand,
+    }
+}
+
+async fn settings(steps: &Steps) -> Result<Vec<Settings>, StoreError> {
+    let mut config = redis::cmd("CONFIG");
+    config.arg("GET");
+    config.arg(&["maxmemory-policy", "appendonly", "appendfsync"]);
+    let failed = |error| unavailable(&format!("CONFIG GET: {error}"));
+    let shown = timeout(RESPONSE_WAIT_MAX, steps.link().on_every_primary(&config)).await;
+    let shown = shown.map_err(|_| unavailable("CONFIG GET: no answer in time"))?;
+    let shown = shown.map_err(failed)?.into_iter().map(from_redis_value);
+    shown
+        .collect::<Result<_, _>>()
+        .map_err(|_| unavailable("CONFIG GET: not names and values"))
+}
+
+/// Whether the server can say what its append-only file, and those of its replicas, have fsynced.
+async fn has_waitaof(steps: &Steps) -> Result<bool, StoreError> {
+    let step = Step::command("COMMAND").arg("INFO").arg("WAITAOF").anyway();
+    let known: Vec<Value> = from_redis_value(steps.value(step).await?).map_err(|_| senseless())?;
+    Ok(known.iter().any(|info| *info != Value::Nil))
+}
+
+fn eviction(settings: &Settings) -> Option<String> {
     if is(settings, "maxmemory-policy", "noeviction") {
         return None;
     }
@@ -105,7 +181,7 @@ fn eviction(settings: &HashMap<String, String>) -> Option<String> {
     ))
 }
 
-fn is(settings: &HashMap<String, String>, name: &str, value: &str) -> bool {
+fn is(settings: &Settings, name: &str, value: &str) -> bool {
     settings.get(name).is_some_and(|shown| shown == value)
 }
 
@@ -120,13 +196,67 @@ mod tests {
         assert_eq!(Assumed::parse("everything"), None);
     }
 
+    fn settings(policy: &str, appendonly: &str, appendfsync: &str) -> Settings {
+        let pairs = [
+            ("maxmemory-policy", policy),
+            ("appendonly", appendonly),
+            ("appendfsync", appendfsync),
+        ];
+        pairs
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into()
+    }
+
     #[test]
-    fn any_policy_that_evicts_is_a_fault() {
-        let policy = |word: &str| HashMap::from([("maxmemory-policy".to_owned(), word.to_owned())]);
-        assert_eq!(eviction(&policy("noeviction")), None);
+    fn any_policy_that_evicts_is_a_fault_on_any_primary() {
+        let good = settings("noeviction", "yes", "always");
         for bad in ["allkeys-lru", "volatile-ttl"] {
-            assert!(eviction(&policy(bad)).is_some_and(|fault| fault.contains(bad)));
+            let shown = [good.clone(), settings(bad, "yes", "always")];
+            let seen = judge(Some(&shown), &Assumed::default(), Durability::Memory, false);
+            assert!(seen.fault.is_some_and(|fault| fault.contains(bad)));
         }
-        assert!(eviction(&HashMap::new()).is_some());
+        let hidden = judge(None, &Assumed::default(), Durability::Memory, false);
+        assert!(hidden.fault.is_some());
+    }
+
+    #[test]
+    fn the_floor_is_met_by_the_settings_or_by_waiting_or_not_at_all() {
+        use Durability::{Fsync, Memory, ReplicatedFsync};
+        let always = settings("noeviction", "yes", "always");
+        let everysec = settings("noeviction", "yes", "everysec");
+        let none = settings("noeviction", "no", "always");
+        let own = Demand {
+            local: 1,
+            replicas: 0,
+        };
+        let both = Demand {
+            local: 1,
+            replicas: 1,
+        };
+        let table = [
+            (&always, Memory, false, Ok((Fsync, None))),
+            (&everysec, Memory, true, Ok((Memory, None))),
+            (&none, Memory, true, Ok((Memory, None))),
+            (&always, Fsync, false, Ok((Fsync, None))),
+            (&everysec, Fsync, true, Ok((Fsync, Some(own)))),
+            (&everysec, Fsync, false, Err(Memory)),
+            (&none, Fsync, true, Err(Memory)),
+            (
+                &always,
+                ReplicatedFsync,
+                true,
+                Ok((ReplicatedFsync, Some(both))),
+            ),
+            (&always, ReplicatedFsync, false, Err(Fsync)),
+        ];
+        for (shown, floor, can_wait, meant) in table {
+            let shown = std::slice::from_ref(shown);
+            let seen = judge(Some(shown), &Assumed::default(), floor, can_wait);
+            let found = match seen.fault {
+                None => Ok((seen.durability, seen.demand)),
+                Some(_) => Err(seen.durability),
+            };
+            assert_eq!(found, meant, "{shown:?} {floor:?} {can_wait}");
+        }
     }
 }

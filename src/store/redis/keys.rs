@@ -24,6 +24,13 @@ impl Partition {
         usize::from(self.0)
     }
 
+    /// The partition whose root a key begins with.
+    pub fn of_key(key: &str) -> Option<Self> {
+        let (_, rest) = key.split_once('{')?;
+        rest.split_once('}')
+            .and_then(|(tag, _)| Partition::parse(tag))
+    }
+
     /// Reads the hash tag without its braces.
     pub fn parse(tag: &str) -> Option<Self> {
         tag.strip_prefix('p')?.parse().ok().map(Partition)
@@ -43,6 +50,10 @@ impl Keys {
             prefix: prefix.to_owned(),
             roots: (0..partitions).map(root).collect(),
         }
+    }
+
+    pub fn prefix(&self) -> &str {
+        &self.prefix
     }
 
     pub fn partitions(&self) -> impl Iterator<Item = Partition> + use<> {
@@ -69,6 +80,16 @@ impl Keys {
 
 pub fn agreement(prefix: &str) -> String {
     format!("{prefix}:{{p00}}:agreement")
+}
+
+/// Replicas that have noticed a loss, each with the epoch that it has known.
+pub fn losses(prefix: &str) -> String {
+    format!("{prefix}:{{p00}}:losses")
+}
+
+/// How often a replica was answered here in this epoch.
+pub fn mark(root: &str, name: &str) -> String {
+    format!("{root}mark:{name}")
 }
 
 pub fn task(root: &str, id: &TaskId) -> String {
@@ -103,6 +124,11 @@ pub fn open(root: &str) -> String {
     format!("{root}open")
 }
 
+/// Replicas that are there.
+pub fn replicas(root: &str) -> String {
+    format!("{root}replicas")
+}
+
 pub fn api_keys(root: &str) -> String {
     format!("{root}api-keys")
 }
@@ -121,8 +147,7 @@ mod tests {
         let user = UserId::parse("user123").unwrap();
         let partition = keys.of_user(&user);
         let root = keys.root(partition);
-        let tag = &root[root.find('{').unwrap() + 1..root.find('}').unwrap()];
-        assert_eq!(Partition::parse(tag), Some(partition));
+        assert_eq!(Partition::of_key(root), Some(partition));
         assert!(task(root, &TaskId::random(&user)).starts_with(root));
         assert_eq!(keys.partitions().count(), 16);
     }

@@ -1,17 +1,30 @@
 //! Connections to Redis: one server, the primary that sentinels name, or a cluster.
 
+use std::collections::HashMap;
+use std::io;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use redis::aio::{ConnectionLike, MultiplexedConnection, PubSub};
+use redis::cluster::{ClusterClient, ClusterClientBuilder};
 use redis::cluster_async::ClusterConnection;
+use redis::cluster_routing::{
+    MultipleNodeRoutingInfo, Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr,
+};
 use redis::sentinel::SentinelClient;
-use redis::{AsyncConnectionConfig, Client, Cmd, ErrorKind, RedisResult, ServerErrorKind, Value};
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ErrorKind, Pipeline, RedisResult,
+    ServerErrorKind, Value, from_redis_value,
+};
 use tokio::sync::Mutex;
+use tokio::time::timeout;
 
-/// A command that was not answered for so long has an unknown outcome.
+/// A step that was not answered for so long has an unknown outcome.
 pub const RESPONSE_WAIT_MAX: Duration = Duration::from_secs(2);
+/// A connection that leaves a command without an answer for so long is given up: its server may be
+/// silent for good. A little less than a step waits, so that there is still somebody to notice.
+const SILENCE_MAX: Duration = Duration::from_millis(1800);
 const CONNECT_WAIT_MAX: Duration = Duration::from_secs(1);
 /// Commands on their way at a time; the next ones wait for their turn.
 const IN_FLIGHT_MAX: usize = 4096;
@@ -21,6 +34,15 @@ const BUFFERED_COMMANDS: usize = 1024;
 #[async_trait]
 pub trait Commands: Send + Sync + 'static {
     async fn run(&self, cmd: &Cmd) -> RedisResult<Value>;
+
+    /// The answers of all servers that take writes. One that cannot be reached now may be left out.
+    async fn on_every_primary(&self, cmd: &Cmd) -> RedisResult<Vec<Value>>;
+
+    /// Commands behind one another on one connection, to the server that holds the key.
+    async fn run_together(&self, key: &str, cmds: &[Cmd]) -> RedisResult<Vec<Value>>;
+
+    /// Whether one server holds everything.
+    fn is_one_server(&self) -> bool;
 
     /// A connection of its own for news.
     async fn subscribe(&self, channel: &str) -> RedisResult<PubSub>;
@@ -76,7 +98,7 @@ impl Single {
         }
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_WAIT_MAX))
-            .set_response_timeout(Some(RESPONSE_WAIT_MAX))
+            .set_response_timeout(Some(SILENCE_MAX))
             .set_pipeline_buffer_size(BUFFERED_COMMANDS)
             .set_concurrency_limit(IN_FLIGHT_MAX);
         let client = self.client().await.map_err(never_sent)?;
@@ -103,7 +125,7 @@ impl Single {
 /// What failed before there was a connection was never sent.
 fn never_sent(error: redis::RedisError) -> redis::RedisError {
     if error.kind() == ErrorKind::Io {
-        std::io::Error::new(std::io::ErrorKind::ConnectionRefused, error).into()
+        io::Error::new(io::ErrorKind::ConnectionRefused, error).into()
     } else {
         error
     }
@@ -120,11 +142,34 @@ impl Commands for Single {
         let answer = answer.and_then(Value::extract_error);
         if let Err(error) = &answer {
             let demoted = error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly);
-            if demoted || error.is_unrecoverable_error() {
+            if demoted || error.is_timeout() || error.is_unrecoverable_error() {
                 self.give_up(number);
             }
         }
         answer
+    }
+
+    async fn on_every_primary(&self, cmd: &Cmd) -> RedisResult<Vec<Value>> {
+        Ok(vec![self.run(cmd).await?])
+    }
+
+    async fn run_together(&self, _: &str, cmds: &[Cmd]) -> RedisResult<Vec<Value>> {
+        let Numbered {
+            mut connection,
+            number,
+        } = self.connection().await?;
+        let pipeline = pipeline(cmds);
+        let answers = connection.req_packed_commands(&pipeline, 0, cmds.len());
+        let answers = answers.await.inspect_err(|error| {
+            if error.is_timeout() || error.is_unrecoverable_error() {
+                self.give_up(number);
+            }
+        })?;
+        answers.into_iter().map(Value::extract_error).collect()
+    }
+
+    fn is_one_server(&self) -> bool {
+        true
     }
 
     async fn subscribe(&self, channel: &str) -> RedisResult<PubSub> {
@@ -132,23 +177,103 @@ impl Commands for Single {
     }
 }
 
+/// Connections to all servers of a cluster. The client follows moved slots and makes broken connections
+/// anew by itself; what it does not notice is silence.
+///
+/// Asked to go elsewhere for a slot that is just moving (`ASK`), it does not go: some keys of a partition
+/// would be here and some there, and a script would find half of its records. As no key is named like a
+/// partition's root, which every script names, such a slot refuses all scripts until it has moved.
 pub struct Cluster {
-    connection: ClusterConnection,
+    client: ClusterClient,
+    current: Arc<RwLock<ClusterConnection>>,
+    connecting: Arc<Mutex<()>>,
     /// Any of them passes news on to all.
     nodes: Vec<Client>,
 }
 
+/// The client would repeat scripts by itself: it must not.
+pub fn cluster(nodes: impl Iterator<Item = ConnectionInfo>) -> ClusterClientBuilder {
+    ClusterClientBuilder::new(nodes)
+        .retries(0)
+        .connection_timeout(CONNECT_WAIT_MAX)
+        .response_timeout(SILENCE_MAX)
+}
+
 impl Cluster {
-    pub fn new(connection: ClusterConnection, nodes: Vec<Client>) -> Self {
-        Cluster { connection, nodes }
+    pub async fn connect(client: ClusterClient, nodes: Vec<Client>) -> RedisResult<Self> {
+        let connection = client.get_async_connection().await?;
+        Ok(Cluster {
+            client,
+            current: Arc::new(RwLock::new(connection)),
+            connecting: Arc::default(),
+            nodes,
+        })
+    }
+
+    fn connection(&self) -> ClusterConnection {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        current.clone()
+    }
+
+    /// Makes all connections anew, beside those that there are.
+    fn connect_again(&self) {
+        let Ok(alone) = self.connecting.clone().try_lock_owned() else {
+            return;
+        };
+        let (client, current) = (self.client.clone(), self.current.clone());
+        tokio::spawn(async move {
+            match client.get_async_connection().await {
+                Ok(made) => *current.write().unwrap_or_else(PoisonError::into_inner) = made,
+                Err(error) => tracing::debug!(%error, "cannot connect to the cluster again"),
+            }
+            drop(alone);
+        });
     }
 }
 
 #[async_trait]
 impl Commands for Cluster {
     async fn run(&self, cmd: &Cmd) -> RedisResult<Value> {
-        let answer = self.connection.clone().req_packed_command(cmd).await;
-        answer.and_then(Value::extract_error)
+        let answer = self.connection().req_packed_command(cmd).await;
+        let answer = answer.and_then(Value::extract_error);
+        match answer {
+            Err(error) if error.is_timeout() => {
+                self.connect_again();
+                Err(error)
+            }
+            // With no server left, the client ends so also what was on its way before.
+            Err(error)
+                if error.is_connection_refusal()
+                    || error.kind() == ErrorKind::ClusterConnectionNotFound =>
+            {
+                Err(io::Error::new(io::ErrorKind::ConnectionAborted, error).into())
+            }
+            answer => answer,
+        }
+    }
+
+    async fn on_every_primary(&self, cmd: &Cmd) -> RedisResult<Vec<Value>> {
+        let everywhere = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
+        let mut connection = self.connection();
+        let answers = connection.route_command(cmd.clone(), everywhere).await?;
+        let by_address: HashMap<String, Value> = from_redis_value(answers)?;
+        let answers = by_address.into_values();
+        answers.map(Value::extract_error).collect()
+    }
+
+    async fn run_together(&self, key: &str, cmds: &[Cmd]) -> RedisResult<Vec<Value>> {
+        let node = SingleNodeRoutingInfo::SpecificNode(Route::with_key(key, SlotAddr::Master));
+        let mut connection = self.connection();
+        let answers = connection.route_pipeline(pipeline(cmds), 0, cmds.len(), node);
+        answers
+            .await?
+            .into_iter()
+            .map(Value::extract_error)
+            .collect()
+    }
+
+    fn is_one_server(&self) -> bool {
+        false
     }
 
     async fn subscribe(&self, channel: &str) -> RedisResult<PubSub> {
@@ -167,8 +292,20 @@ impl Commands for Cluster {
     }
 }
 
+fn pipeline(cmds: &[Cmd]) -> Pipeline {
+    let mut pipeline = Pipeline::new();
+    for cmd in cmds {
+        pipeline.add_command(cmd.clone());
+    }
+    pipeline
+}
+
 async fn subscribe(client: &Client, channel: &str) -> RedisResult<PubSub> {
-    let mut subscribed = client.get_async_pubsub().await?;
-    subscribed.subscribe(channel).await?;
-    Ok(subscribed)
+    let subscribing = async {
+        let mut subscribed = client.get_async_pubsub().await?;
+        subscribed.subscribe(channel).await?;
+        Ok(subscribed)
+    };
+    let subscribed = timeout(RESPONSE_WAIT_MAX, subscribing).await;
+    subscribed.map_err(io::Error::from)?
 }

@@ -5,17 +5,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use redis::Value;
+use redis::aio::PubSub;
+use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::horizon::Horizon;
 use super::keys::Partition;
-use super::link::Commands;
+use super::link::{Commands, RESPONSE_WAIT_MAX};
 use crate::domain::task::TaskId;
 use crate::domain::timestamp::Timestamp;
 use crate::store::signals::Signals;
 
 const PAUSE: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
+/// A server may be gone without a word.
+const PROBE_EVERY: Duration = Duration::from_secs(5);
 
 pub struct Listener {
     pub link: Arc<dyn Commands>,
@@ -41,16 +46,36 @@ impl Listener {
                 Ok(subscribed) => {
                     pause = PAUSE;
                     self.catch_up();
-                    let mut messages = subscribed.into_on_message();
-                    while let Some(message) = messages.next().await {
-                        self.hear(&String::from_utf8_lossy(message.get_payload_bytes()));
-                    }
+                    self.hear_all(subscribed).await;
                     tracing::warn!("the connection for news between replicas has ended");
                 }
                 Err(error) => tracing::debug!(%error, "cannot listen for news between replicas"),
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    /// Until the connection ends, or falls silent.
+    async fn hear_all(&self, subscribed: PubSub) {
+        let (mut probe, mut messages) = subscribed.split();
+        let mut probes = interval(PROBE_EVERY);
+        probes.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                message = messages.next() => match message {
+                    Some(message) => {
+                        self.hear(&String::from_utf8_lossy(message.get_payload_bytes()));
+                    }
+                    None => return,
+                },
+                _ = probes.tick() => {
+                    let answer = timeout(RESPONSE_WAIT_MAX, probe.ping::<Value>()).await;
+                    if !matches!(answer, Ok(Ok(_))) {
+                        return;
+                    }
+                }
+            }
         }
     }
 

@@ -20,6 +20,8 @@ pub enum Refusal {
     NoScript,
     /// There is no memory left.
     Full,
+    /// What was acknowledged is not there any more (`lua/parts/mark.lua`).
+    StateLost,
     /// Repeating it would not help: rights, or a defect of ours.
     Never,
 }
@@ -70,6 +72,7 @@ fn of_server(kind: ServerErrorKind, error: &RedisError) -> Outcome {
 
 fn of_code(code: &str) -> Outcome {
     match code {
+        "STATELOST" => Outcome::NotExecuted(Refusal::StateLost),
         "OOM" => Outcome::NotExecuted(Refusal::Full),
         "BUSY" | "MISCONF" | "NOREPLICAS" => Outcome::NotExecuted(Refusal::Later),
         "NOAUTH" | "WRONGPASS" | "DENIED" => Outcome::NotExecuted(Refusal::Never),
@@ -104,13 +107,14 @@ mod tests {
     #[test]
     fn every_answer_of_a_server_has_its_meaning() {
         use Outcome::{NotExecuted, Unknown};
-        use Refusal::{Full, Later, Never, NoScript};
+        use Refusal::{Full, Later, Never, NoScript, StateLost};
         let table = [
             ("NOSCRIPT No matching script.", NotExecuted(NoScript)),
             (
                 "OOM command not allowed when used memory > 'maxmemory'.",
                 NotExecuted(Full),
             ),
+            ("STATELOST mark 1 where 2 was told", NotExecuted(StateLost)),
             (
                 "LOADING Redis is loading the dataset in memory",
                 NotExecuted(Later),

@@ -6,10 +6,14 @@ use std::time::Duration;
 use redis::{Cmd, ToRedisArgs, Value};
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::confirmations::Confirmations;
+use super::keys::Partition;
 use super::link::{Commands, RESPONSE_WAIT_MAX};
+use super::marks::{Known, Marks};
 use super::outcome::{Outcome, Refusal, classify};
 use super::reply::Reply;
-use super::scripts::Script;
+use super::scripts::{Kind, MARK, Script};
+use super::silence::Silence;
 use crate::store::StoreError;
 
 /// Between two tries; doubles each time.
@@ -27,16 +31,36 @@ pub struct Step {
     script: Option<&'static Script>,
     cmd: Cmd,
     repeat: Repeat,
+    /// Whose mark it raises or looks at.
+    place: Option<Place>,
+    /// Whether it is taken even if state is lost, or Redis silent.
+    anyway: bool,
+}
+
+/// A partition, and what its keys begin with.
+struct Place {
+    partition: Partition,
+    root: String,
 }
 
 impl Step {
+    /// The first key of a script that works on a partition is the partition's root.
     pub fn new(script: &'static Script, keys: &[&str]) -> Self {
         let mut cmd = redis::cmd("EVALSHA");
         cmd.arg(&script.sha1).arg(keys.len()).arg(keys);
+        let root = keys.first().filter(|_| script.kind != Kind::Apart);
+        let place = |root: &&str| {
+            Some(Place {
+                partition: Partition::of_key(root)?,
+                root: (*root).to_owned(),
+            })
+        };
         Step {
             script: Some(script),
             cmd,
             repeat: Repeat::Safe,
+            place: root.and_then(place),
+            anyway: false,
         }
     }
 
@@ -46,11 +70,18 @@ impl Step {
             script: None,
             cmd: redis::cmd(name),
             repeat: Repeat::Safe,
+            place: None,
+            anyway: false,
         }
     }
 
     pub fn never_repeated(mut self) -> Self {
         self.repeat = Repeat::Never;
+        self
+    }
+
+    pub fn anyway(mut self) -> Self {
+        self.anyway = true;
         self
     }
 
@@ -62,17 +93,55 @@ impl Step {
     pub fn also(&mut self, arg: impl ToRedisArgs) {
         self.cmd.arg(arg);
     }
+
+    fn promises(&self) -> bool {
+        let kind = self.script.map(|script| script.kind);
+        kind == Some(Kind::Promises)
+    }
+
+    fn partition(&self) -> Option<Partition> {
+        self.place.as_ref().map(|place| place.partition)
+    }
+
+    fn name(&self) -> &'static str {
+        self.script.map_or("a command", |script| script.name)
+    }
 }
 
 /// Takes steps. Waits for each at most [`RESPONSE_WAIT_MAX`], repeats included.
 #[derive(Clone)]
 pub struct Steps {
     link: Arc<dyn Commands>,
+    marks: Arc<Marks>,
+    silence: Arc<Silence>,
+    confirmations: Arc<Confirmations>,
 }
 
 impl Steps {
-    pub fn new(link: Arc<dyn Commands>) -> Self {
-        Steps { link }
+    /// `waiting`: connections on which a command may keep others waiting.
+    pub fn new(link: Arc<dyn Commands>, waiting: Arc<dyn Commands>, marks: Arc<Marks>) -> Self {
+        Steps {
+            silence: Arc::new(Silence::new(link.is_one_server())),
+            confirmations: Arc::new(Confirmations::new(waiting)),
+            link,
+            marks,
+        }
+    }
+
+    pub fn link(&self) -> &Arc<dyn Commands> {
+        &self.link
+    }
+
+    pub fn marks(&self) -> &Marks {
+        &self.marks
+    }
+
+    pub fn silence(&self) -> &Silence {
+        &self.silence
+    }
+
+    pub fn confirmations(&self) -> &Confirmations {
+        &self.confirmations
     }
 
     /// The words of the answer.
@@ -80,12 +149,83 @@ impl Steps {
         self.value(step).await.and_then(Reply::of)
     }
 
-    pub async fn value(&self, step: Step) -> Result<Value, StoreError> {
+    pub async fn value(&self, mut step: Step) -> Result<Value, StoreError> {
+        if !step.anyway {
+            self.may_be_taken(&step)?;
+        }
+        let known = self.marks.known();
+        if let Some(place) = &step.place {
+            step.cmd.arg(known.name()).arg(known.floor(place.partition));
+        }
         let deadline = Instant::now() + RESPONSE_WAIT_MAX;
+        let answer = self.answer(&step, &known, deadline).await?;
+        let Some(Place { partition, root }) = step.place else {
+            return Ok(answer);
+        };
+        let mut marked = Reply::of(answer)?;
+        known.saw(partition, marked.number()?);
+        if step
+            .script
+            .is_some_and(|script| script.kind == Kind::Promises)
+        {
+            let confirmed = self.confirmed(&known, partition, &root);
+            match timeout_at(deadline, confirmed).await {
+                Ok(confirmed) => confirmed?,
+                Err(_) => return Err(unavailable("written, and not confirmed in time")),
+            }
+        }
+        marked.value()
+    }
+
+    async fn confirmed(
+        &self,
+        known: &Arc<Known>,
+        partition: Partition,
+        root: &str,
+    ) -> Result<(), StoreError> {
+        let confirmed = self.confirmations.confirm(known, partition, root);
+        confirmed.await.inspect_err(|error| {
+            if *error == StoreError::StateLost {
+                self.marks.lose(known);
+            }
+        })
+    }
+
+    /// Whether Redis takes writes to this partition, and remembers what it has acknowledged there.
+    pub async fn mark(&self, root: &str) -> Result<(), StoreError> {
+        let step = Step::new(&MARK, &[root]).anyway();
+        let partition = step.partition();
+        let marked = self.value(step).await.map(|_| ());
+        if !matches!(marked, Err(StoreError::Unavailable(_))) && self.silence.end(partition) {
+            tracing::info!("Redis answers again");
+        }
+        marked
+    }
+
+    fn may_be_taken(&self, step: &Step) -> Result<(), StoreError> {
+        if self.marks.is_lost() {
+            return Err(StoreError::StateLost);
+        }
+        if self.silence.covers(step.partition()) {
+            return Err(unavailable("Redis has not answered for a while"));
+        }
+        if step.promises() {
+            self.confirmations.demand()?;
+        }
+        Ok(())
+    }
+
+    async fn answer(
+        &self,
+        step: &Step,
+        known: &Arc<Known>,
+        deadline: Instant,
+    ) -> Result<Value, StoreError> {
         let mut pause = PAUSE;
         loop {
             let answer = timeout_at(deadline, self.link.run(&step.cmd)).await;
             let Ok(answer) = answer else {
+                self.has_failed(step);
                 return Err(unavailable("no answer in time, outcome unknown"));
             };
             let outcome = classify(&answer);
@@ -94,25 +234,40 @@ impl Steps {
                 Err(error) => error,
             };
             let again = match outcome {
-                Outcome::NotExecuted(Refusal::Full) => return Err(StoreError::Full),
+                Outcome::NotExecuted(Refusal::StateLost) => {
+                    self.marks.lose(known);
+                    return Err(StoreError::StateLost);
+                }
+                Outcome::NotExecuted(Refusal::Full | Refusal::Never) => {
+                    return Err(unavailable(&format!("{}: {error}", step.name())));
+                }
                 Outcome::NotExecuted(Refusal::NoScript) => {
                     self.load(step.script, deadline).await;
                     true
                 }
                 Outcome::NotExecuted(Refusal::Later) => true,
-                Outcome::NotExecuted(Refusal::Never) => false,
                 Outcome::Unknown | Outcome::Done => {
                     step.repeat == Repeat::Safe && error.is_unrecoverable_error()
                 }
             };
-            if !again || Instant::now() + pause >= deadline {
-                let name = step.script.map_or("a command", |script| script.name);
-                return Err(unavailable(&format!("{name}: {error}")));
+            if !again {
+                return Err(unavailable(&format!("{}: {error}", step.name())));
+            }
+            if Instant::now() + pause >= deadline {
+                self.has_failed(step);
+                return Err(unavailable(&format!("{}: {error}", step.name())));
             }
             if outcome != Outcome::NotExecuted(Refusal::NoScript) {
                 sleep(pause).await;
                 pause *= 2;
             }
+        }
+    }
+
+    /// The whole wait was in vain: nobody else waits until Redis takes writes again.
+    fn has_failed(&self, step: &Step) {
+        if self.silence.begin(step.partition()) {
+            tracing::warn!("Redis does not answer, or takes no writes");
         }
     }
 

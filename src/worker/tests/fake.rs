@@ -284,6 +284,10 @@ impl Store for FakeStore {
     async fn unowned(&self, _: Vec<BlobName>) -> Result<Vec<BlobName>, StoreError> {
         unavailable()
     }
+    async fn create_first_api_key(&self, _: ApiKey) -> Result<bool, StoreError> {
+        unavailable()
+    }
+
     async fn create_api_key(&self, _: ApiKey) -> Result<(), StoreError> {
         unavailable()
     }

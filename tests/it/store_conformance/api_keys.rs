@@ -8,10 +8,13 @@ use justonce::store::ApiKey;
 use super::promises;
 use crate::support::store::{Subject, user};
 
-promises!(api_keys_are_kept_listed_and_revoked_once);
+promises!(
+    api_keys_are_kept_listed_and_revoked_once,
+    one_key_is_the_first,
+);
 
-async fn api_keys_are_kept_listed_and_revoked_once(subject: Subject) {
-    let key = |id: &str| ApiKey {
+fn key(id: &str) -> ApiKey {
+    ApiKey {
         id: id.to_owned(),
         secret_hash: Sha256Digest::of(id.as_bytes()),
         user: user(),
@@ -19,7 +22,26 @@ async fn api_keys_are_kept_listed_and_revoked_once(subject: Subject) {
         created_at: Timestamp::from_ms(1_000),
         expires_at: Some(Timestamp::MAX),
         revoked_at: None,
+    }
+}
+
+async fn one_key_is_the_first(subject: Subject) {
+    let store = &subject.store;
+    let first = |id: &str| store.create_first_api_key(key(id));
+    let (one, two) = tokio::join!(first("one"), first("two"));
+    assert!(one.clone().unwrap() != two.unwrap());
+    let (won, lost) = if one.unwrap() {
+        ("one", "two")
+    } else {
+        ("two", "one")
     };
+    // The same once more is no other key.
+    assert!(first(won).await.unwrap());
+    assert!(!first(lost).await.unwrap());
+    assert_eq!(store.api_keys().await.unwrap(), [key(won)]);
+}
+
+async fn api_keys_are_kept_listed_and_revoked_once(subject: Subject) {
     let store = &subject.store;
     assert_eq!(store.api_key("one").await.unwrap(), None);
     for id in ["one", "two"] {

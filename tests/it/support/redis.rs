@@ -2,17 +2,20 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use super::deadline::PATIENCE;
+use super::deadline::{PATIENCE, until};
 
 /// Without persistence: what the tests of the port look at survives no crash of Redis.
 pub struct RedisServer {
     pub port: u16,
+    pid: Pid,
     /// Ends the server when this process ends, however it does.
     _keeper: Child,
     _folder: TempDir,
@@ -36,43 +39,107 @@ pub fn prefix() -> String {
     format!("test-{}", uuid::Uuid::new_v4().simple())
 }
 
+/// A port that nobody used a moment ago.
+pub fn free_port() -> u16 {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    free.local_addr().unwrap().port()
+}
+
 impl RedisServer {
     /// Starts a server with these settings besides the usual ones.
     pub fn start(settings: &[&str]) -> Self {
+        let usual = ["--save", "", "--appendonly", "no"];
+        Self::start_as("", &[&usual, settings].concat())
+    }
+
+    /// Starts a sentinel with these lines in its file.
+    pub fn start_sentinel(lines: &str) -> Self {
+        Self::start_as(lines, &["--sentinel"])
+    }
+
+    fn start_as(file: &str, settings: &[&str]) -> Self {
         loop {
-            if let Some(server) = Self::try_start(settings) {
+            if let Some(server) = Self::try_start(file, settings) {
                 return server;
             }
         }
     }
 
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        format!("redis://{}", self.host())
+    }
+
+    pub fn host(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// What `redis-cli` shows for a command, without the last line break.
+    pub fn command(&self, words: &[&str]) -> String {
+        let port = self.port.to_string();
+        let mut command = Command::new("redis-cli");
+        let output = command.args(["-p", &port]).args(words).output().unwrap();
+        let shown = String::from_utf8(output.stdout).unwrap();
+        shown.trim_end().to_owned()
+    }
+
+    /// Waits until so many replicas have all that was written. Writes this key.
+    pub async fn is_copied_to(&self, replicas: usize, key: &str) {
+        until("the replicas", async || {
+            // WAIT counts for the connection that has written last.
+            let port = self.port.to_string();
+            let lines = format!("SET {key} 1\nWAIT {replicas} 1000\n");
+            let mut cli = Command::new("redis-cli")
+                .args(["-p", &port])
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let mut input = cli.stdin.take().unwrap();
+            input.write_all(lines.as_bytes()).unwrap();
+            drop(input);
+            let output = cli.wait_with_output().unwrap();
+            let shown = String::from_utf8(output.stdout).unwrap();
+            (shown.lines().last() == Some(&replicas.to_string())).then_some(())
+        })
+        .await;
+    }
+
+    pub fn kill(&self) {
+        kill_process(self.pid, Signal::KILL).unwrap();
+    }
+
+    /// Silent from now on, with all its connections.
+    pub fn pause(&self) {
+        kill_process(self.pid, Signal::STOP).unwrap();
+    }
+
+    pub fn resume(&self) {
+        kill_process(self.pid, Signal::CONT).unwrap();
     }
 
     /// `None` when another process took the port.
-    fn try_start(settings: &[&str]) -> Option<Self> {
+    fn try_start(file: &str, settings: &[&str]) -> Option<Self> {
         let folder = TempDir::new().unwrap();
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = free.local_addr().unwrap().port();
-        drop(free);
+        let path = folder.path();
+        std::fs::write(path.join("conf"), file).unwrap();
+        let port = free_port();
         let mut keeper = Command::new("sh")
             .args([
                 "-c",
-                "folder=$1; shift; \"$@\" >\"$folder/log\" 2>&1 & read _; kill $!; wait $!; rm -rf \"$folder\"",
+                "folder=$1; shift; \"$@\" >\"$folder/log\" 2>&1 & echo $! >\"$folder/pid\"; \
+                 exec 2>/dev/null; read _; kill -9 $!; wait $!; rm -rf \"$folder\"",
                 "keeper",
             ])
-            .arg(folder.path())
-            .args(["redis-server", "--port", &port.to_string(), "--bind", "127.0.0.1"])
-            .args(["--save", "", "--appendonly", "no", "--dir"])
-            .arg(folder.path())
+            .args([path, Path::new("redis-server"), &path.join("conf")])
+            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir"])
+            .arg(path)
             .args(settings)
             .stdin(Stdio::piped())
             .spawn()
             .unwrap();
         let deadline = Instant::now() + PATIENCE;
         while !answers(port) {
-            let log = std::fs::read_to_string(folder.path().join("log")).unwrap_or_default();
+            let log = std::fs::read_to_string(path.join("log")).unwrap_or_default();
             if log.contains("Address already in use") {
                 drop(keeper.stdin.take());
                 let _ = keeper.wait();
@@ -84,14 +151,17 @@ impl RedisServer {
             );
             std::thread::sleep(Duration::from_millis(5));
         }
+        let pid = std::fs::read_to_string(path.join("pid")).unwrap();
         Some(RedisServer {
             port,
+            pid: Pid::from_raw(pid.trim().parse().unwrap()).unwrap(),
             _keeper: keeper,
             _folder: folder,
         })
     }
 }
 
+/// A server that asks for a password answers, too.
 fn answers(port: u16) -> bool {
     let Ok(mut connection) = TcpStream::connect(("127.0.0.1", port)) else {
         return false;
@@ -99,5 +169,5 @@ fn answers(port: u16) -> bool {
     let mut answer = [0; 5];
     connection.write_all(b"PING\r\n").is_ok()
         && connection.read_exact(&mut answer).is_ok()
-        && answer == *b"+PONG"
+        && (answer == *b"+PONG" || answer == *b"-NOAU")
 }

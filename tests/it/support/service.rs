@@ -109,6 +109,18 @@ pub struct Service {
 
 impl Service {
     async fn start(setup: Setup) -> Service {
+        let service = Service::launch(setup).await;
+        let client = service.client();
+        until("readyz", async || {
+            let reply = client.get("/readyz").try_send().await?;
+            (reply.status == 200).then_some(())
+        })
+        .await;
+        service
+    }
+
+    /// As soon as it listens, ready or not.
+    pub async fn launch(setup: Setup) -> Service {
         let log = setup.folder().join("log");
         let errors = append(&log);
         let mut child = setup
@@ -127,19 +139,12 @@ impl Service {
         };
         let address = url.trim_start_matches("http://").trim_end_matches('/');
         let address = address.split('/').next().unwrap().parse().unwrap();
-        let service = Service {
+        Service {
             setup,
             child,
             address,
             log,
-        };
-        let client = service.client();
-        until("readyz", async || {
-            let reply = client.get("/readyz").try_send().await?;
-            (reply.status == 200).then_some(())
-        })
-        .await;
-        service
+        }
     }
 
     pub fn client(&self) -> Client {
@@ -195,7 +200,10 @@ impl Service {
         collect_files(&self.folder().join("data"), &mut found);
         let of_the_store = |path: &PathBuf| {
             let name = path.file_name().unwrap().to_string_lossy();
-            name.contains(".db") || name.contains("sqlite") || name.contains("lock")
+            name.contains(".db")
+                || name.contains("sqlite")
+                || name.contains("lock")
+                || name.contains("redis-")
         };
         found.retain(|path| !of_the_store(path));
         found.sort();

@@ -15,9 +15,10 @@ use justonce::domain::task_type::{
     DedupMode, DedupPolicy, FilesRule, Retention, RunnerSpec, TaskType,
 };
 use justonce::store::embedded::{EmbeddedStore, Location};
-use justonce::store::redis::{Address, Assumed, Options, RedisStore};
+use justonce::store::redis::{Address, Options, RedisStore};
 use justonce::store::{
-    Admission, Admitted, Fenced, Found, Held, Lease, LeaseRequest, Rescued, Store, TaskResult,
+    Admission, Admitted, Fenced, Found, Held, Lease, LeaseRequest, Rescued, Store, StoreError,
+    TaskResult,
 };
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -80,12 +81,37 @@ async fn replica(prefix: &str, queue_tasks_max: u64) -> Arc<dyn Store> {
     // `TEST_REDIS_URL` names a cluster, or whatever else the promises are to be held against.
     let url = std::env::var("TEST_REDIS_URL").unwrap_or_else(|_| super::redis::shared().url());
     let options = Options {
-        address: Address::parse(&url).unwrap(),
         prefix: prefix.to_owned(),
-        assumed: Assumed::default(),
         queue_tasks_max,
+        ..redis_options(&url)
     };
     Arc::new(RedisStore::open(options).await.unwrap())
+}
+
+/// What a store in Redis needs, under a prefix of its own.
+pub fn redis_options(url: &str) -> Options {
+    Options {
+        prefix: super::redis::prefix(),
+        queue_tasks_max: 1_000_000,
+        ..Options::at(Address::parse(url).unwrap())
+    }
+}
+
+/// A store over the Redis at this address.
+pub async fn redis_at(url: &str) -> Subject {
+    redis_under_at(&super::redis::prefix(), url).await
+}
+
+/// A store over the Redis at this address, under a prefix that several share.
+pub async fn redis_under_at(prefix: &str, url: &str) -> Subject {
+    let options = Options {
+        prefix: prefix.to_owned(),
+        ..redis_options(url)
+    };
+    Subject {
+        store: Arc::new(RedisStore::open(options).await.unwrap()),
+        folder: None,
+    }
 }
 
 fn open(location: Location, queue_tasks_max: u64) -> Arc<dyn Store> {
@@ -208,6 +234,19 @@ pub fn user() -> UserId {
 impl Subject {
     pub async fn admit(&self, draft: &Draft) -> Admitted {
         self.store.admit(draft.admission()).await.unwrap()
+    }
+
+    /// Admits as soon as the store serves. Until then it may only be unavailable.
+    pub async fn admit_soon(&self, draft: &Draft) -> Admitted {
+        let admission = draft.admission();
+        until("the store to serve", async || {
+            match self.store.admit(admission.clone()).await {
+                Ok(admitted) => Some(admitted),
+                Err(StoreError::Unavailable(_)) => None,
+                Err(other) => panic!("{other}"),
+            }
+        })
+        .await
     }
 
     /// Admits what must be new.

@@ -1,10 +1,10 @@
 #!lua flags=allow-oom
 -- Revokes an API key; the first time counts.
--- KEYS[1] API keys  KEYS[2] times of revocation
+-- KEYS[1] root of the partition  KEYS[2] API keys  KEYS[3] times of revocation
 -- ARGV[1] id
 -- Replies: revoked · unknown
-if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then
+if redis.call('HEXISTS', KEYS[2], ARGV[1]) == 0 then
   return { 'unknown' }
 end
-redis.call('HSETNX', KEYS[2], ARGV[1], now)
+redis.call('HSETNX', KEYS[3], ARGV[1], now)
 return { 'revoked' }

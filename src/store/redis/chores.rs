@@ -1,0 +1,69 @@
+//! What goes on beside the verbs, until the store is dropped.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tokio::time::MissedTickBehavior;
+
+use super::{Parts, agreement, guard};
+use crate::store::StoreError;
+
+#[derive(Clone, Copy, Debug)]
+enum Chore {
+    /// Writes what was said about duplicates behind their answers.
+    WriteNotes,
+    /// News gives latency; this look at all partitions gives correctness.
+    Look,
+    /// Looks at the settings of Redis.
+    Guard,
+    /// Asks whether a silent Redis answers again.
+    Probe,
+}
+
+pub fn start(parts: &Arc<Parts>) {
+    for chore in [Chore::WriteNotes, Chore::Look, Chore::Guard, Chore::Probe] {
+        tokio::spawn(chore.run(Arc::downgrade(parts)));
+    }
+}
+
+impl Chore {
+    fn every(self) -> Duration {
+        match self {
+            Chore::WriteNotes => Duration::from_millis(50),
+            Chore::Look => Duration::from_secs(1),
+            Chore::Guard => guard::EVERY,
+            Chore::Probe => Duration::from_millis(100),
+        }
+    }
+
+    async fn run(self, parts: Weak<Parts>) {
+        let mut ticks = tokio::time::interval(self.every());
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let Some(parts) = parts.upgrade() else { return };
+            if let Err(error) = self.once(&parts).await {
+                tracing::debug!(chore = ?self, %error, "will be done later");
+            }
+        }
+    }
+
+    async fn once(self, parts: &Parts) -> Result<(), StoreError> {
+        match self {
+            Chore::WriteNotes => parts.write_notes().await,
+            Chore::Look if parts.steps.marks().is_lost() => {
+                agreement::report_loss(&parts.steps, &parts.keys).await
+            }
+            Chore::Look => {
+                parts.look().await?;
+                parts.remember();
+                Ok(())
+            }
+            Chore::Guard => parts.guard.look(&parts.steps).await,
+            Chore::Probe => {
+                parts.steps.silence().probe(&parts.steps, &parts.keys).await;
+                Ok(())
+            }
+        }
+    }
+}
