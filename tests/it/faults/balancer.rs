@@ -1,7 +1,6 @@
 //! A load balancer before the replicas, where one is installed. It repeats nothing: that is for clients to do.
 
 use std::net::SocketAddr;
-use std::process::Stdio;
 
 use tempfile::TempDir;
 use tokio::process::Command;
@@ -28,13 +27,15 @@ impl Balancer {
         let address = SocketAddr::from(([127, 0, 0, 1], ports::free()));
         let path = folder.path().join("haproxy.cfg");
         std::fs::write(&path, config(address, replicas)).unwrap();
-        let process = Process::start("the balancer".to_owned(), move || {
-            let mut command = Command::new(program);
-            command.arg("-db").arg("-f").arg(&path);
-            // It tells of every change of every replica.
-            command.stdout(Stdio::null()).stderr(Stdio::null());
-            command
-        });
+        let process = Process::start(
+            "the balancer".to_owned(),
+            folder.path().join("log"),
+            move || {
+                let mut command = Command::new(program);
+                command.arg("-db").arg("-f").arg(&path);
+                command
+            },
+        );
         Some(Balancer {
             process,
             address,

@@ -22,6 +22,7 @@ pub struct Pages {
     /// In the order of their first acknowledgement.
     ids: Vec<Arc<str>>,
     pub counts: Counts,
+    opened_at: Option<Instant>,
     last_acknowledged: Option<Instant>,
     violations: Vec<Violation>,
 }
@@ -38,6 +39,8 @@ pub struct Counts {
     pub looks: u64,
     /// The longest time in which nobody got an acknowledgement.
     pub unavailable: Duration,
+    /// When that was over.
+    pub unavailable_until: Duration,
 }
 
 struct Noted {
@@ -89,7 +92,9 @@ impl Ledger {
 
     /// Clients begin: from now on they wait for acknowledgements.
     pub fn open(&self) {
-        self.pages().last_acknowledged = Some(Instant::now());
+        let mut pages = self.pages();
+        pages.opened_at = Some(Instant::now());
+        pages.last_acknowledged = pages.opened_at;
     }
 
     pub fn sent(&self, intent: Intent) {
@@ -108,7 +113,10 @@ impl Ledger {
         let now = Instant::now();
         if let Some(last) = pages.last_acknowledged.replace(now) {
             let gap = now.duration_since(last);
-            pages.counts.unavailable = pages.counts.unavailable.max(gap);
+            if gap > pages.counts.unavailable {
+                pages.counts.unavailable = gap;
+                pages.counts.unavailable_until = pages.opened_at.map_or(gap, |at| at.elapsed());
+            }
         }
         pages.named(intent, began, seen);
     }
@@ -268,5 +276,75 @@ impl Known {
             let detail = format!("{shown}, but attempt {} was seen before", self.attempt);
             (Rule::IllegalStep, detail)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen<'a>(
+        id: &'a str,
+        state: &'a str,
+        attempt: u32,
+        result: Option<&'a RawValue>,
+    ) -> Seen<'a> {
+        Seen {
+            id,
+            state,
+            attempt,
+            result,
+        }
+    }
+
+    fn json(text: &str) -> Box<RawValue> {
+        RawValue::from_string(text.to_owned()).unwrap()
+    }
+
+    /// What one key, answered first so and then so, gives rise to.
+    fn noticed(first: &Seen, then: &Seen) -> Vec<Rule> {
+        let ledger = Ledger::default();
+        let intent = Intent::numbered(7, true);
+        ledger.sent(intent);
+        for seen in [first, then] {
+            ledger.acknowledged(intent, Instant::now(), seen);
+        }
+        ledger.violations().iter().map(|v| v.rule).collect()
+    }
+
+    #[test]
+    fn contradictions_are_noticed() {
+        let (one, two) = (json("1"), json("2"));
+        let running = seen("a", "running", 1, None);
+        let ended = seen("a", "succeeded", 1, Some(&one));
+        assert!(noticed(&running, &ended).is_empty());
+        assert!(noticed(&ended, &ended).is_empty());
+        let other = seen("b", "running", 1, None);
+        assert_eq!(noticed(&running, &other), [Rule::TwoIdsForAKey]);
+        for later in [
+            seen("a", "succeeded", 1, Some(&two)),
+            seen("a", "failed", 1, Some(&one)),
+            seen("a", "succeeded", 1, None),
+            seen("a", "running", 2, None),
+            seen("a", "queued", 1, None),
+        ] {
+            assert_eq!(noticed(&ended, &later), [Rule::ChangedAfterItsEnd]);
+        }
+        let fourth = seen("a", "running", 4, None);
+        assert_eq!(
+            noticed(&fourth, &seen("a", "running", 2, None)),
+            [Rule::IllegalStep]
+        );
+        // One attempt may have been handed back.
+        assert!(noticed(&fourth, &seen("a", "queued", 3, None)).is_empty());
+    }
+
+    #[test]
+    fn looks_that_overlap_contradict_nothing() {
+        let ledger = Ledger::default();
+        let (before, one) = (Instant::now(), json("1"));
+        ledger.looked(7, before, &seen("a", "succeeded", 1, Some(&one)));
+        ledger.looked(7, before, &seen("a", "running", 1, None));
+        assert!(ledger.violations().is_empty());
     }
 }

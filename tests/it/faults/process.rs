@@ -1,6 +1,8 @@
 //! A process that is killed, paused and started again, as often as the nemesis likes.
 
+use std::fs::OpenOptions;
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Stdio};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
@@ -30,17 +32,23 @@ pub struct Process {
 struct Shared {
     /// A handle that can never name another process.
     running: watch::Sender<Option<(Pid, Arc<OwnedFd>)>>,
-    /// How it ended when nobody had asked for that.
+    /// How it ended when nobody had asked for that, and the last that it wrote.
     unasked: Mutex<Vec<String>>,
+    log: PathBuf,
 }
 
 impl Process {
-    /// Starts what `make` makes, anew each time.
-    pub fn start(name: String, make: impl Fn() -> Command + Send + 'static) -> Process {
+    /// Starts what `make` makes, anew each time. What it writes goes to the log.
+    pub fn start(
+        name: String,
+        log: PathBuf,
+        make: impl Fn() -> Command + Send + 'static,
+    ) -> Process {
         let (wanted, wants) = watch::channel(true);
         let shared = Arc::new(Shared {
             running: watch::Sender::new(None),
             unasked: Mutex::default(),
+            log,
         });
         let supervisor = tokio::spawn(supervise(make, wants, shared.clone()));
         Process {
@@ -123,7 +131,13 @@ async fn supervise(
     shared: Arc<Shared>,
 ) {
     while wants.wait_for(|wanted| *wanted).await.is_ok() {
+        let log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&shared.log)
+            .unwrap();
         let mut command = make();
+        command.stdout(log.try_clone().unwrap()).stderr(log);
         command.stdin(Stdio::null()).kill_on_drop(true);
         let mut child = command.spawn().unwrap();
         let pid = child.id().unwrap();
@@ -139,13 +153,22 @@ async fn supervise(
         let status = child.wait().await.unwrap();
         tell_keeper('-', pid);
         if *wants.borrow() {
-            shared.unasked.lock().unwrap().push(status.to_string());
+            let end = format!("{status}\n{}", tail(&shared.log));
+            shared.unasked.lock().unwrap().push(end);
             shared.running.send_replace(None);
             sleep(RESTART_PAUSE).await;
         } else {
             shared.running.send_replace(None);
         }
     }
+}
+
+/// The end of what was written.
+fn tail(log: &Path) -> String {
+    const LINES: usize = 5;
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<_> = text.lines().collect();
+    lines[lines.len().saturating_sub(LINES)..].join("\n")
 }
 
 /// Ends what runs when this process ends without a chance to do so itself: a shell that notices the end

@@ -1,6 +1,5 @@
 //! A Redis server that keeps its folder and its port when it is killed and started again.
 
-use std::fs::OpenOptions;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -28,12 +27,7 @@ impl RedisNode {
         let port = ports::free();
         let path = folder.path().to_owned();
         let settings: Vec<_> = settings.iter().map(|&s| s.to_owned()).collect();
-        let process = Process::start(name, move || {
-            let log = OpenOptions::new()
-                .create(true)
-                .append(true)
-                .open(path.join("log"))
-                .unwrap();
+        let process = Process::start(name, folder.path().join("log"), move || {
             let mut command = Command::new("redis-server");
             command
                 .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
@@ -53,9 +47,7 @@ impl RedisNode {
                 ])
                 .arg("--dir")
                 .arg(&path)
-                .args(&settings)
-                .stdout(log.try_clone().unwrap())
-                .stderr(log);
+                .args(&settings);
             command
         });
         RedisNode {

@@ -1,6 +1,5 @@
 //! One process of the service, on an address that it keeps.
 
-use std::fs::OpenOptions;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,7 +17,6 @@ use crate::support::deadline::until;
 pub struct Replica {
     pub process: Process,
     pub address: SocketAddr,
-    log: PathBuf,
 }
 
 impl Replica {
@@ -41,32 +39,13 @@ impl Replica {
         make: impl Fn(SocketAddr) -> Command + Send + 'static,
     ) -> Replica {
         let address = SocketAddr::from(([127, 0, 0, 1], ports::free()));
-        let output = log.clone();
-        let process = Process::start(name, move || {
-            let log = OpenOptions::new().create(true).append(true).open(&output);
-            let log = log.unwrap();
-            let mut command = make(address);
-            command.stdout(log.try_clone().unwrap()).stderr(log);
-            command
-        });
-        Replica {
-            process,
-            address,
-            log,
-        }
+        let process = Process::start(name, log, move || make(address));
+        Replica { process, address }
     }
 
     pub async fn is_ready(&self) {
         let what = format!("{} to be ready", self.process.name);
         until(&what, async || answers(self.address).await.then_some(())).await;
-    }
-
-    /// The end of what it wrote.
-    pub fn log(&self) -> String {
-        const LINES: usize = 15;
-        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
-        let lines: Vec<_> = text.lines().collect();
-        lines[lines.len().saturating_sub(LINES)..].join("\n")
     }
 }
 

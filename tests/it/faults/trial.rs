@@ -1,6 +1,6 @@
 //! One trial: processes, clients and faults at the same time, and then the audit.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::{Duration, Instant};
 
@@ -181,11 +181,20 @@ impl fmt::Display for Report {
         }
         let seconds = [
             ("unavailable at most", counts.unavailable),
+            ("  until", counts.unavailable_until),
             ("load and faults", self.lasted),
             ("audit", self.audited),
         ];
         for (name, span) in seconds {
             writeln!(f, "{name:22} {:.3} s", span.as_secs_f64())?;
+        }
+        let mut rules: BTreeMap<Rule, BTreeSet<&str>> = BTreeMap::new();
+        for violation in &self.violations {
+            let subject = violation.detail.split([':', ' ']).next();
+            rules.entry(violation.rule).or_default().extend(subject);
+        }
+        for (rule, subjects) in rules {
+            writeln!(f, "    {:4} {rule:?}", subjects.len())?;
         }
         for violation in self.violations.iter().take(SHOWN_MAX) {
             writeln!(f, "! {violation}")?;
