@@ -1,4 +1,4 @@
-.PHONY: run test check bench
+.PHONY: run test check bench soak show
 
 # Serves on 127.0.0.1:8080 with ./data.
 run:
@@ -16,3 +16,13 @@ check:
 # Prints ratios to the limit of this machine; no verdicts.
 bench:
 	cargo bench --bench load
+
+# Faults for as long as you like: MODE=embedded, redis, cluster or primaries, SECONDS, SEED to repeat one.
+soak:
+	FAULTS_MODE=$(or $(MODE),redis) FAULTS_SECONDS=$(or $(SECONDS),600) $(and $(SEED),FAULTS_SEED=$(SEED)) \
+		cargo test --release --locked --test it -- --ignored --exact faults::soak::as_long_as_asked --nocapture
+
+# 20,000 keys by 32 clients each, while replicas and Redis are killed and paused, and while replies are lost.
+show:
+	FAULTS_KEYS=$(or $(KEYS),20000) $(and $(SEED),FAULTS_SEED=$(SEED)) \
+		cargo test --release --locked --test it -- faults::show:: faults::lost_replies:: --nocapture --test-threads=1

@@ -6,6 +6,7 @@ mod ask;
 mod connection;
 mod cors_and_proxies;
 mod crash;
+mod faults;
 mod files;
 mod fingerprint_properties;
 mod fingerprints;

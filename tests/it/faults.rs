@@ -1,0 +1,34 @@
+//! The promises under faults: real processes are killed, paused and cut off while clients retry as they
+//! should, and afterwards everything on record is compared with what was acknowledged and with what
+//! happened outside.
+//!
+//! A trial prints its seed; `FAULTS_SEED` runs its choices again.
+
+mod audit;
+mod balancer;
+mod clients;
+mod connection;
+mod fault;
+mod intent;
+mod leases;
+mod ledger;
+mod lost_replies;
+mod modes;
+mod naive;
+mod nemesis;
+mod ports;
+mod process;
+mod redis_cluster;
+mod redis_node;
+mod relay;
+mod replica;
+mod resp;
+mod resp_proxy;
+mod seed;
+mod setting;
+mod show;
+mod soak;
+mod stage;
+mod trace;
+mod trial;
+mod violation;

@@ -1,0 +1,61 @@
+//! Short trials of each way to run the service.
+
+use super::clients::Load;
+use super::fault::{OF_A_CLUSTER, OF_ONE_PROCESS, OF_REDIS, Plan};
+use super::nemesis::Enough;
+use super::seed::Seed;
+use super::stage::Stage;
+use super::trial::{STALL, Trial};
+
+pub fn load() -> Load {
+    Load {
+        clients: 16,
+        submitters: 4,
+        intents: None,
+        twins: true,
+        quitters: true,
+        observers: 2,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_embedded_store_keeps_its_promises() {
+    let seed = Seed::draw();
+    let trial = Trial {
+        name: "embedded",
+        seed,
+        load: load(),
+        plan: Plan::new(OF_ONE_PROCESS, 100..700, seed),
+        enough: Enough::Faults(20),
+        stall: STALL,
+    };
+    trial.run(Stage::embedded().await).await.expect_sound();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_over_one_redis_keep_their_promises() {
+    let seed = Seed::draw();
+    let trial = Trial {
+        name: "redis",
+        seed,
+        load: load(),
+        plan: Plan::new(OF_REDIS, 100..700, seed),
+        enough: Enough::Faults(28),
+        stall: STALL,
+    };
+    trial.run(Stage::relayed(2).await).await.expect_sound();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_over_a_cluster_keep_their_promises() {
+    let seed = Seed::draw();
+    let trial = Trial {
+        name: "cluster",
+        seed,
+        load: load(),
+        plan: Plan::new(OF_A_CLUSTER, 100..700, seed),
+        enough: Enough::Faults(21),
+        stall: STALL,
+    };
+    trial.run(Stage::cluster(2).await).await.expect_sound();
+}

@@ -1,0 +1,335 @@
+//! The processes of a trial.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::time::sleep;
+
+use super::balancer::Balancer;
+use super::fault::{Class, Fault};
+use super::naive;
+use super::redis_cluster::RedisCluster;
+use super::redis_node::RedisNode;
+use super::relay::Relay;
+use super::replica::{Replica, answers};
+use super::resp_proxy::{Chances, RespProxy};
+use super::seed::Seed;
+use super::trace::Traces;
+use super::violation::{Rule, Violation};
+use crate::support::Setup;
+use crate::support::deadline::{PATIENCE, until};
+
+/// What the replicas keep their tasks in.
+enum Backing {
+    Embedded,
+    Redis(RedisNode),
+    Cluster(RedisCluster),
+}
+
+pub struct Stage {
+    pub replicas: Vec<Replica>,
+    store: Backing,
+    balancer: Option<Balancer>,
+    /// Between the replicas and Redis.
+    pub proxy: Option<RespProxy>,
+    /// The way of each replica to Redis, when it can be broken.
+    relays: Vec<Relay>,
+    pub traces: Traces,
+}
+
+impl Stage {
+    /// One process with the embedded store.
+    pub async fn embedded() -> Stage {
+        let traces = Traces::new();
+        let setup = Setup::new()
+            .env("JUSTONCE_STORE", "embedded")
+            .config(&traces.config());
+        let replicas = vec![Replica::start("the service".to_owned(), setup)];
+        Stage::ready(replicas, Backing::Embedded, traces).await
+    }
+
+    /// Several replicas over one Redis.
+    pub async fn redis(replicas: usize) -> Stage {
+        let traces = Traces::new();
+        let redis = RedisNode::start("redis".to_owned(), &[]);
+        redis.is_up().await;
+        let replicas = replicas_over(&vec![redis.url(); replicas], &traces);
+        Stage::ready(replicas, Backing::Redis(redis), traces).await
+    }
+
+    /// The same, each replica by a way of its own that can be broken.
+    pub async fn relayed(replicas: usize) -> Stage {
+        let traces = Traces::new();
+        let redis = RedisNode::start("redis".to_owned(), &[]);
+        redis.is_up().await;
+        let mut relays = Vec::new();
+        for _ in 0..replicas {
+            relays.push(Relay::start(redis.address()).await);
+        }
+        let urls = relays
+            .iter()
+            .map(|relay| format!("redis://{}", relay.address));
+        let replicas = replicas_over(&urls.collect::<Vec<_>>(), &traces);
+        let stage = Stage::ready(replicas, Backing::Redis(redis), traces).await;
+        Stage { relays, ..stage }
+    }
+
+    /// The baseline, over one Redis.
+    pub async fn naive(replicas: usize) -> Stage {
+        let traces = Traces::new();
+        let redis = RedisNode::start("redis".to_owned(), &[]);
+        redis.is_up().await;
+        let numbers = 1..=replicas;
+        let replica = |number| {
+            let log = traces.path().join(format!("log {number}"));
+            let (url, program) = (redis.url(), traces.program());
+            Replica::of(format!("replica {number}"), log, move |address| {
+                naive::command(address, &url, &program)
+            })
+        };
+        let replicas = numbers.map(replica).collect();
+        Stage::ready(replicas, Backing::Redis(redis), traces).await
+    }
+
+    /// Several replicas over one Redis, with somebody in between.
+    pub async fn meddled_with(replicas: usize, chances: Chances, seed: Seed) -> Stage {
+        let traces = Traces::new();
+        let redis = RedisNode::start("redis".to_owned(), &[]);
+        redis.is_up().await;
+        let proxy = RespProxy::start(redis.address(), chances, seed).await;
+        let url = format!("redis://{}", proxy.address);
+        let replicas = replicas_over(&vec![url; replicas], &traces);
+        let stage = Stage::ready(replicas, Backing::Redis(redis), traces).await;
+        Stage {
+            proxy: Some(proxy),
+            ..stage
+        }
+    }
+
+    /// Several replicas over a cluster.
+    pub async fn cluster(replicas: usize) -> Stage {
+        let traces = Traces::new();
+        let cluster = RedisCluster::start().await;
+        let replicas = replicas_over(&vec![cluster.url(); replicas], &traces);
+        Stage::ready(replicas, Backing::Cluster(cluster), traces).await
+    }
+
+    async fn ready(replicas: Vec<Replica>, store: Backing, traces: Traces) -> Stage {
+        for replica in &replicas {
+            replica.is_ready().await;
+        }
+        Stage {
+            replicas,
+            store,
+            balancer: None,
+            proxy: None,
+            relays: Vec::new(),
+            traces,
+        }
+    }
+
+    /// Behind a balancer, where one is installed; else the clients choose among the replicas.
+    pub async fn balanced(mut self) -> Stage {
+        self.balancer = Balancer::start(self.replicas.iter().map(|replica| replica.address));
+        if let Some(balancer) = &self.balancer {
+            until("the balancer", async || {
+                answers(balancer.address).await.then_some(())
+            })
+            .await;
+        }
+        self
+    }
+
+    /// Where clients send to.
+    pub fn addresses(&self) -> Arc<[SocketAddr]> {
+        if let Some(balancer) = &self.balancer {
+            return Arc::new([balancer.address]);
+        }
+        self.replicas
+            .iter()
+            .map(|replica| replica.address)
+            .collect()
+    }
+
+    /// Lets it go wrong, and then lets it be well again. Returns when the processes run again; the service
+    /// may take longer.
+    pub async fn suffer(&self, fault: Fault) {
+        let victim = &self.replicas[fault.victim % self.replicas.len()];
+        let replica = &victim.process;
+        let lasts = sleep(fault.lasts);
+        match fault.class {
+            Class::KillReplica => {
+                replica.kill().await;
+                lasts.await;
+                replica.bring_up();
+            }
+            Class::PauseReplica => {
+                replica.pause();
+                lasts.await;
+                replica.resume();
+            }
+            Class::RestartReplica => {
+                replica.terminate().await;
+                replica.bring_up();
+            }
+            Class::OutOfFiles => {
+                const FEW: u64 = 8;
+                const USUAL: u64 = 1024;
+                // One that is starting would rightly give up.
+                victim.is_ready().await;
+                replica.limit_files(FEW);
+                lasts.await;
+                replica.limit_files(USUAL);
+            }
+            Class::Partition => {
+                let relay = &self.relays[fault.victim % self.relays.len()];
+                relay.fall_silent();
+                lasts.await;
+                relay.speak(fault.victim.is_multiple_of(2));
+            }
+            _ => match &self.store {
+                Backing::Embedded => panic!("{fault} needs Redis"),
+                Backing::Redis(redis) => redis_suffers(redis, fault, lasts).await,
+                Backing::Cluster(cluster) => cluster_suffers(cluster, fault, lasts).await,
+            },
+        }
+    }
+
+    /// All processes run and are ready.
+    pub async fn recovered(&self) {
+        match &self.store {
+            Backing::Embedded => {}
+            Backing::Redis(redis) => redis.is_up().await,
+            Backing::Cluster(cluster) => cluster.is_up().await,
+        }
+        for replica in &self.replicas {
+            replica.is_ready().await;
+        }
+    }
+
+    /// Ends that nobody had asked for. A replica may not find Redis when it starts, and is started again.
+    pub fn crashes(&self) -> Vec<Violation> {
+        let mut crashes = Vec::new();
+        let servers = match &self.store {
+            Backing::Embedded => &[],
+            Backing::Redis(redis) => std::slice::from_ref(redis),
+            Backing::Cluster(cluster) => cluster.nodes.as_slice(),
+        };
+        let servers = servers.iter().map(|node| &node.process);
+        let balancer = self.balancer.iter().map(|balancer| &balancer.process);
+        for process in servers.chain(balancer) {
+            for status in process.unasked_ends() {
+                let detail = format!("{} ended: {status}", process.name);
+                crashes.push((Rule::Crash, detail));
+            }
+        }
+        for replica in &self.replicas {
+            for status in replica.process.unasked_ends() {
+                let needs_others = !matches!(self.store, Backing::Embedded);
+                if needs_others && status.starts_with("exit status: 1\n") {
+                    continue;
+                }
+                let detail = format!("{} ended: {status}", replica.process.name);
+                crashes.push((Rule::Crash, detail));
+            }
+        }
+        let crashes = crashes.into_iter();
+        crashes
+            .map(|(rule, detail)| Violation { rule, detail })
+            .collect()
+    }
+}
+
+/// One for each address.
+fn replicas_over(urls: &[String], traces: &Traces) -> Vec<Replica> {
+    let replica = |(index, url): (usize, &String)| {
+        let setup = Setup::new()
+            .env("JUSTONCE_STORE", url)
+            .config(&traces.config());
+        Replica::start(format!("replica {}", index + 1), setup)
+    };
+    urls.iter().enumerate().map(replica).collect()
+}
+
+async fn redis_suffers(redis: &RedisNode, fault: Fault, lasts: tokio::time::Sleep) {
+    let ms = fault.lasts.as_millis().to_string();
+    let seconds = fault.lasts.as_secs_f64().to_string();
+    match fault.class {
+        Class::KillRedis => {
+            redis.process.kill().await;
+            lasts.await;
+            redis.process.bring_up();
+            redis.is_up().await;
+        }
+        Class::PauseRedis => {
+            redis.process.pause();
+            lasts.await;
+            redis.process.resume();
+        }
+        Class::FlushScripts => said(redis, &["SCRIPT", "FLUSH"]).await,
+        Class::CutConnections => said(redis, &["CLIENT", "KILL", "TYPE", "normal"]).await,
+        Class::OutOfMemory => {
+            said(redis, &["CONFIG", "SET", "maxmemory", "1"]).await;
+            lasts.await;
+            said(redis, &["CONFIG", "SET", "maxmemory", "0"]).await;
+        }
+        Class::SleepRedis => said(redis, &["DEBUG", "SLEEP", &seconds]).await,
+        Class::BusyScript => {
+            let spin = redis.command::<redis::Value>(&["EVAL", "while true do end", "0"]);
+            let kill = async {
+                lasts.await;
+                said(redis, &["SCRIPT", "KILL"]).await;
+            };
+            // It ends with an error as soon as it is killed, or does not begin.
+            tokio::select! {
+                _ = spin => {}
+                () = kill => {}
+            }
+        }
+        Class::HoldClients => {
+            said(redis, &["CLIENT", "PAUSE", &ms, "ALL"]).await;
+            lasts.await;
+        }
+        Class::ReadOnly => {
+            said(redis, &["REPLICAOF", "127.0.0.1", "1"]).await;
+            lasts.await;
+            said(redis, &["REPLICAOF", "NO", "ONE"]).await;
+        }
+        _ => panic!("{fault} needs a cluster"),
+    }
+}
+
+async fn cluster_suffers(cluster: &RedisCluster, fault: Fault, lasts: tokio::time::Sleep) {
+    match fault.class {
+        Class::KillPrimary => {
+            let primary = &cluster.primary(fault.victim).await.process;
+            primary.kill().await;
+            lasts.await;
+            primary.bring_up();
+            cluster.is_up().await;
+        }
+        Class::PausePrimary => {
+            let primary = &cluster.primary(fault.victim).await.process;
+            primary.pause();
+            lasts.await;
+            primary.resume();
+            cluster.is_up().await;
+        }
+        Class::FailOver => {
+            cluster.fail_over(fault.victim).await;
+            cluster.is_up().await;
+        }
+        Class::MigrateSlot => cluster.migrate_a_slot(fault.victim, fault.lasts).await,
+        _ => redis_suffers(cluster.primary(fault.victim).await, fault, lasts).await,
+    }
+}
+
+/// Redis may still be busy with what the last fault left.
+async fn said(redis: &RedisNode, words: &[&str]) {
+    let deadline = Instant::now() + PATIENCE;
+    while let Err(error) = redis.command::<redis::Value>(words).await {
+        assert!(Instant::now() < deadline, "{words:?}: {error}");
+        sleep(Duration::from_millis(15)).await;
+    }
+}
