@@ -33,6 +33,7 @@ mod lifecycle;
 mod link;
 mod list;
 mod marks;
+mod memory;
 mod muster;
 mod news;
 mod outcome;
@@ -63,6 +64,7 @@ use self::horizon::Horizon;
 use self::keys::{Keys, PARTITIONS, Partition};
 use self::link::Commands;
 use self::marks::Marks;
+use self::memory::Memory;
 use self::news::Listener;
 use self::step::{Step, Steps, unavailable};
 use self::suppressed::Notes;
@@ -150,6 +152,7 @@ struct Parts {
     horizon: Arc<Horizon>,
     signals: Signals,
     notes: Notes,
+    memory: Memory,
     completions: Completions,
     guard: Guard,
     queue_tasks_max: u64,
@@ -172,6 +175,7 @@ impl RedisStore {
         let parts = Arc::new(Parts {
             horizon: Arc::new(Horizon::new(keys.partitions().count())),
             completions: Completions::new(keys.partitions().count()),
+            memory: Memory::new(keys.partitions().count()),
             steps,
             keys,
             signals: Signals::default(),
@@ -285,6 +289,13 @@ impl Parts {
         }
     }
 
+    /// Not while nothing may be promised.
+    fn answer_from_memory(&self, admission: &Admission, partition: Partition) -> Option<Admitted> {
+        let may_promise = !self.steps.marks().is_lost() && !self.guard.has_fault();
+        let answer = || admit::from_memory(admission, partition, &self.memory, &self.notes);
+        may_promise.then(answer).flatten()
+    }
+
     /// This replica has made tasks ready.
     fn tell_work(&self, partition: Partition) {
         self.horizon.work(partition);
@@ -322,12 +333,22 @@ impl Store for RedisStore {
     async fn admit(&self, admission: Admission) -> Result<Admitted, StoreError> {
         let parts = &*self.0;
         let partition = parts.keys.of_user(&admission.user);
+        if let Some(answer) = parts.answer_from_memory(&admission, partition) {
+            return Ok(answer);
+        }
         let question = Question::new(
             &admission,
             parts.keys.root(partition),
             parts.room(partition),
         );
-        let admitted = admit::admit(&parts.steps, question, &parts.notes).await?;
+        let admitted = admit::admit(
+            &parts.steps,
+            question,
+            partition,
+            &parts.memory,
+            &parts.notes,
+        )
+        .await?;
         match &admitted {
             Admitted::New(answer) => parts.tell(&answer.task),
             // It may have been scheduled, and is ready now.
@@ -490,6 +511,10 @@ impl Store for RedisStore {
         let parts = &*self.0;
         let forgotten = lifecycle::forget(&parts.steps, parts.root(user), user, id).await?;
         parts.signals.task_changed(id);
+        if let Forgotten::Done { .. } = forgotten {
+            // No replica answers from its memory of it any more.
+            tokio::time::sleep(memory::HOLDS_FOR).await;
+        }
         Ok(forgotten)
     }
 

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use justonce::domain::task::State;
 use justonce::store::redis::{Options, RedisStore};
-use justonce::store::{Durability, LeaseRequest, Store};
+use justonce::store::{Admitted, Durability, Forgotten, LeaseRequest, Store};
 use serde_json::json;
 
 use crate::support::deadline::{until, within};
 use crate::support::redis::{RedisServer, durable, prefix, shared};
 use crate::support::store::{
-    LONG, SHORT, draft, held, inline, recorded, redis_options, redis_under, user,
+    LONG, SHORT, draft, held, inline, recorded, redis_at, redis_options, redis_under, user,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -60,6 +60,52 @@ async fn counts_are_the_same_on_every_replica() {
     assert_eq!(counted.windows.all.accepted, 1);
     assert_eq!(counted.windows.all.duplicates_by_key, 1);
     assert_eq!(counted.counts.of(State::Succeeded), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_replica_forgets_no_other_answers_from_memory() {
+    let prefix = prefix();
+    let (one, other) = (redis_under(&prefix).await, redis_under(&prefix).await);
+    for n in 0..5 {
+        let work = draft(json!({"n": n}));
+        let ended = one.succeeded(&work).await;
+        let keyed = work.clone().key(&format!("k{n}"));
+        // The second is answered from memory.
+        for _ in 0..2 {
+            for again in [&work, &keyed] {
+                let Admitted::Duplicate { answer, .. } = other.admit(again).await else {
+                    panic!("not a duplicate");
+                };
+                assert_eq!(answer.task.id, ended.id);
+            }
+        }
+        let forgotten = one.store.forget(&user(), &ended.id).await.unwrap();
+        assert!(matches!(forgotten, Forgotten::Done { .. }));
+        let admitted = other.admit(&keyed).await;
+        assert!(matches!(admitted, Admitted::KeyForgotten), "{admitted:?}");
+        let anew = other.new_task(&work).await;
+        assert_ne!(anew.id, ended.id);
+        let lease = other.lease(LONG).await;
+        recorded(other.complete(&lease, "1").await);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn duplicates_of_ended_tasks_cost_redis_nothing_for_a_moment() {
+    let server = RedisServer::start(&[]);
+    let subject = redis_at(&server.url()).await;
+    let work = draft(json!({}));
+    subject.succeeded(&work).await;
+    subject.admit(&work).await;
+    let before = commands(&server);
+    for _ in 0..200 {
+        let admitted = subject.admit(&work).await;
+        assert!(matches!(admitted, Admitted::Duplicate { .. }));
+    }
+    let each = (commands(&server) - before) / 200;
+    assert_eq!(each, 0, "commands for each duplicate");
+    let counted = subject.store.stats(None).await.unwrap();
+    assert_eq!(counted.windows.all.duplicates_by_fingerprint, 201);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,8 +1,9 @@
 //! The decision, as its script is asked and answers.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::keys;
+use super::keys::{self, Partition};
+use super::memory::{Answered, Memory};
 use super::packed::Packed;
 use super::record::{
     Body, Record, SHORT_BYTES_MAX, from_json, made, rule as read_rule, rule_text, span_ms, to_json,
@@ -166,10 +167,19 @@ impl<'a> Question<'a> {
 pub async fn admit(
     steps: &Steps,
     mut question: Question<'_>,
+    partition: Partition,
+    memory: &Memory,
     notes: &Notes,
 ) -> Result<Admitted, StoreError> {
+    let asked_at = Instant::now();
     let (word, mut reply) = question.ask(steps, &ADMIT).await?;
     let admission = question.admission;
+    let heard = |matched_by| Heard {
+        asked_at,
+        partition,
+        matched_by,
+        recorded_rule: question.recorded_rule.as_ref(),
+    };
     Ok(match word.as_str() {
         "new" => {
             let now = Timestamp::from_ms(reply.number()?);
@@ -180,8 +190,20 @@ pub async fn admit(
             let task = Record::read(reply.part()?)?.task;
             Admitted::New(answer(task, None, Vec::new(), Vec::new()))
         }
-        "by-key" => duplicate(admission, reply, MatchedBy::IdempotencyKey, notes)?,
-        "by-content" => duplicate(admission, reply, MatchedBy::Fingerprint, notes)?,
+        "by-key" => duplicate(
+            admission,
+            reply,
+            heard(MatchedBy::IdempotencyKey),
+            memory,
+            notes,
+        )?,
+        "by-content" => duplicate(
+            admission,
+            reply,
+            heard(MatchedBy::Fingerprint),
+            memory,
+            notes,
+        )?,
         "rejected" => Admitted::Rejected(Box::new(Record::read(reply.part()?)?.task)),
         "key-reused" => Admitted::KeyReused {
             differs: question.differing(&mut reply)?,
@@ -264,24 +286,73 @@ fn created(admission: &Admission, now: Timestamp, copies: &str) -> AdmissionAnsw
     answer(task, None, Vec::new(), disowned)
 }
 
-/// Notes the duplicate for the ledger, and gives the task as the duplicate sees it.
+/// How a duplicate was found.
+struct Heard<'a> {
+    asked_at: Instant,
+    partition: Partition,
+    matched_by: MatchedBy,
+    recorded_rule: Option<&'a FingerprintRule>,
+}
+
+/// Notes the duplicate for the ledger, remembers an ended task for the next one, and gives the task as the
+/// duplicate sees it.
 fn duplicate(
     admission: &Admission,
     mut reply: Reply,
-    matched_by: MatchedBy,
+    heard: Heard<'_>,
+    memory: &Memory,
     notes: &Notes,
 ) -> Result<Admitted, StoreError> {
+    let matched_by = heard.matched_by;
     let now = Timestamp::from_ms(reply.number()?);
     let Record {
         mut task, window, ..
     } = Record::read(reply.part()?)?;
     let key_expires_at = reply.optional()?.map(Timestamp::from_ms);
+    let changes = reply.number()?;
     let ignored = ignored(&admission.submission, &task, window);
     task.duplicates += notes.suppressed(note(admission, &task, matched_by, now));
+    let recorded = admission.key.as_ref().map(|_| match heard.recorded_rule {
+        Some(rule) => {
+            let fingerprint = admission.submission.fingerprint(&admission.user, rule);
+            (fingerprint, rule.clone())
+        }
+        None => (admission.fingerprint, admission.rule.clone()),
+    });
+    let answered = Answered {
+        asked_at: heard.asked_at,
+        now,
+        changes,
+        matched_by,
+        task: &task,
+        run_time: Record::run_time(&task),
+        window,
+        recorded,
+        key_expires_at,
+    };
+    memory.remember(admission, heard.partition, answered);
     let uploads = admission.submission.files.iter().filter_map(File::blob);
     Ok(Admitted::Duplicate {
         answer: answer(task, key_expires_at, ignored, uploads.collect()),
         matched_by,
+    })
+}
+
+/// A duplicate of an ended task that is remembered needs no step.
+pub fn from_memory(
+    admission: &Admission,
+    partition: Partition,
+    memory: &Memory,
+    notes: &Notes,
+) -> Option<Admitted> {
+    let (hit, now) = memory.answer(admission, partition)?;
+    let task = hit.remembered.one_more();
+    notes.suppressed(note(admission, &task, hit.matched_by, now));
+    let ignored = ignored(&admission.submission, &task, hit.remembered.window);
+    let uploads = admission.submission.files.iter().filter_map(File::blob);
+    Some(Admitted::Duplicate {
+        answer: answer(task, hit.key_expires_at, ignored, uploads.collect()),
+        matched_by: hit.matched_by,
     })
 }
 

@@ -72,8 +72,14 @@ impl Guard {
         self.seen().fault
     }
 
+    pub fn has_fault(&self) -> bool {
+        let seen = self.seen.read().unwrap_or_else(PoisonError::into_inner);
+        seen.fault.is_some()
+    }
+
     pub fn durability(&self) -> Durability {
-        self.seen().durability
+        let seen = self.seen.read().unwrap_or_else(PoisonError::into_inner);
+        seen.durability
     }
 
     /// Looks at the settings of every primary.

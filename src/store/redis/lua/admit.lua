@@ -12,16 +12,20 @@
 --          another rule or nil, the fingerprint under it, hashes of fields as JSON or nil
 -- ARGV[4]  submission, JSON, or nothing
 -- ARGV[5…] for each file: sha256, generation or nothing, size in bytes, name, media type
--- Replies: new, now, files · again, record · by-key, now, record, until or nothing
---   · by-content, now, record, until or nothing · rejected, record
+-- Replies: new, now, files · again, record · by-key, now, record, until or nothing, changes
+--   · by-content, now, record, until or nothing, changes · rejected, record
 --   · key-reused, rule, fields or nothing, record · key-forgotten · other-rule, rule · fields-wanted
 --   · file-unknown, sha256 · queue-full
 local starts_at = start == 'at' and start_ms or start == 'after' and after(start_ms) or nil
 local word, found, detail, more = judge()
+-- How often a task was forgotten here.
+local function changes()
+  return redis.call('GET', root .. 'changes') or '0'
+end
 
 -- The usual duplicate: nothing of the task is waiting, or nothing is asked of what waits.
 if word == 'by-key' and found.id ~= id and (is_ended(found) or not priority_asked and found.state ~= 'scheduled') then
-  return { word, now, shown(found), detail or '' }
+  return { word, now, shown(found), detail or '', changes() }
 end
 
 -- The other parts come here.
@@ -126,7 +130,7 @@ if (word == 'by-key' or word == 'by-content') and found.id == id then
   return { 'again', shown(found) }
 elseif word == 'by-key' then
   apply(found)
-  return { 'by-key', now, shown(found), detail or '' }
+  return { 'by-key', now, shown(found), detail or '', changes() }
 elseif word == 'by-content' and mode == 'reject' then
   return { 'rejected', shown(found) }
 elseif word == 'by-content' then
@@ -137,7 +141,7 @@ elseif word == 'by-content' then
   end
   apply(found)
   local ends = binds and bind_also(found) or ''
-  return { 'by-content', now, shown(found), ends }
+  return { 'by-content', now, shown(found), ends, changes() }
 elseif word == 'key-reused' then
   tally(user, 'key_reused', 1)
   return { word, detail, more or '', shown(found) }

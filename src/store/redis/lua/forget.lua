@@ -9,4 +9,5 @@ end
 if not is_ended(task) or task.held then
   return { 'unfinished' }
 end
+redis.call('INCR', root .. 'changes')
 return { 'forgotten-now', forget(task) or '' }
