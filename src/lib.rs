@@ -5,7 +5,7 @@
 //! Imports go only downward.
 //!
 //! ```text
-//!  main.rs ── cli            parses arguments: serve · keys · healthcheck · openapi
+//!  main.rs ── cli            parses arguments: serve · keys · healthcheck · doctor · openapi
 //!      │
 //!    app                     composition root: picks the adapters, owns start-up checks and the shutdown order
 //!      ├───────────────┬──────────────┐
@@ -46,6 +46,7 @@
 //! 6. Time decides only liveness. Deadlines are data, judged by the store's own clock inside the step.
 //! 7. Terminal states and result bytes never change, until they expire, are forgotten or redriven by hand.
 //! 8. Everything is bounded by a named limit with a unit ([`limits::Limits`]).
+//! 9. A store that has lost what it acknowledged says so before it acknowledges anything else.
 //!
 //! # Why…?
 //!
@@ -58,6 +59,11 @@
 //! - …leases without an fsync on the embedded store? A lease that a power loss undoes was held by a worker
 //!   that the same power loss ended; a killed process loses nothing. Admissions and ends are always fsynced
 //!   before they are answered.
+//! - …marks, one for each replica and partition, that only promises raise? A mark that every step raised would
+//!   call the loss of a heartbeat lost state at every failover; one that replicas shared would be raised past
+//!   the gap by those who have not seen it.
+//! - …a memory of ended tasks on every replica? Most duplicates ask for what has long ended. An answer from
+//!   memory holds for a quarter of a second after Redis has confirmed it, and forgetting waits that long.
 //! - …a file and its submission in one step? A refused submission must leave nothing behind, and a file must
 //!   never be cleaned up between its upload and its task.
 
