@@ -16,6 +16,7 @@ mod lost_replies;
 mod modes;
 mod naive;
 mod nemesis;
+mod operator;
 mod ports;
 mod process;
 mod redis_cluster;

@@ -9,6 +9,7 @@ use tokio::time::sleep;
 use super::balancer::Balancer;
 use super::fault::{Class, Fault};
 use super::naive;
+use super::operator::Operator;
 use super::redis_cluster::RedisCluster;
 use super::redis_node::RedisNode;
 use super::relay::Relay;
@@ -35,6 +36,8 @@ pub struct Stage {
     pub proxy: Option<RespProxy>,
     /// The way of each replica to Redis, when it can be broken.
     relays: Vec<Relay>,
+    /// Where losses are possible.
+    operator: Option<Operator>,
     pub traces: Traces,
 }
 
@@ -125,8 +128,22 @@ impl Stage {
             balancer: None,
             proxy: None,
             relays: Vec::new(),
+            operator: None,
             traces,
         }
+    }
+
+    /// With somebody who accepts what the cluster has lost: it does not wait for its replicas.
+    pub fn operated(mut self) -> Stage {
+        if let Backing::Cluster(cluster) = &self.store {
+            self.operator = Some(Operator::of(&cluster.url()));
+        }
+        self
+    }
+
+    /// How often replicas have said that acknowledged state was lost.
+    pub fn losses_said(&self) -> u64 {
+        self.operator.as_ref().map_or(0, Operator::accepted)
     }
 
     /// Behind a balancer, where one is installed; else the clients choose among the replicas.
