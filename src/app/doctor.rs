@@ -47,7 +47,7 @@ async fn of_redis(options: &Options) -> anyhow::Result<Report> {
     }
     Ok(Report {
         lines,
-        is_well: found.fault.is_none() && found.losses.is_empty(),
+        is_well: found.schema.is_some() && found.fault.is_none() && found.losses.is_empty(),
     })
 }
 

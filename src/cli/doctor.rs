@@ -15,7 +15,8 @@ pub fn run(matches: &ArgMatches) -> Result<(), CliError> {
             0 => say("No replica has reported a loss: there is nothing to accept.\n"),
             replicas => say(&format!(
                 "Accepted. {replicas} replicas have reported the loss and will serve again within seconds; \
-                 those that are down will when they start.\n"
+                 those that are down will when they start. If Redis was emptied, its API keys are gone too: \
+                 restart a replica to have the first one made.\n"
             )),
         }
         return Ok(());

@@ -49,12 +49,12 @@ mod suppressed;
 mod trust;
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ::redis::from_redis_value;
 use async_trait::async_trait;
-use futures_util::future::{FutureExt, join_all, select_ok};
+use futures_util::future::join_all;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::admit::Question;
@@ -71,8 +71,8 @@ use self::suppressed::Notes;
 use super::signals::Signals;
 use super::{
     Admission, Admitted, ApiKey, Cancelled, Checked, Cursor, Durability, Extension, Fenced,
-    Forgotten, Found, Held, Lease, LeaseRequest, LedgerEntry, ListFilter, Page, RedriveFilter,
-    Redriven, RedrivenMany, Rescued, Store, StoreError, TaskResult,
+    Forgotten, Found, Held, Lease, LeaseRequest, LedgerEntry, ListFilter, Missing, Page,
+    RedriveFilter, Redriven, RedrivenMany, Rescued, Store, StoreError, TaskResult,
 };
 use crate::domain::digest::Sha256Digest;
 use crate::domain::file::{BlobName, File};
@@ -89,6 +89,11 @@ pub use self::trust::Trust;
 /// The layout of keys and records that this code reads and writes. A newer one is refused.
 const SCHEMA: u32 = 1;
 
+/// Time enough to notice that the store was emptied, and to restore it.
+const ORPHANS_KEPT_FOR: Duration = Duration::from_secs(7 * 86_400);
+/// A ping says what the last one did if that was so short a time ago.
+const PING_HOLDS_FOR: Duration = Duration::from_millis(500);
+
 #[derive(Clone, Debug)]
 pub struct Options {
     pub address: Address,
@@ -102,6 +107,8 @@ pub struct Options {
     pub queue_tasks_max: u64,
     /// Where this replica remembers what it was told, for its next start.
     pub folder: Option<PathBuf>,
+    /// A store that is younger names no copy as unowned: it may have been emptied, and be restored.
+    pub orphans_kept_for: Duration,
 }
 
 impl Options {
@@ -114,6 +121,7 @@ impl Options {
             durability_min: Durability::Memory,
             queue_tasks_max: u64::MAX,
             folder: None,
+            orphans_kept_for: ORPHANS_KEPT_FOR,
         }
     }
 
@@ -156,6 +164,8 @@ struct Parts {
     completions: Completions,
     guard: Guard,
     queue_tasks_max: u64,
+    orphans_kept_for: Duration,
+    pinged_at: Mutex<Option<Instant>>,
     _stop: DropGuard,
 }
 
@@ -182,6 +192,8 @@ impl RedisStore {
             notes: Notes::default(),
             guard,
             queue_tasks_max: options.queue_tasks_max,
+            orphans_kept_for: options.orphans_kept_for,
+            pinged_at: Mutex::default(),
             _stop: stop.clone().drop_guard(),
         });
         match parts.look().await {
@@ -283,8 +295,10 @@ impl Parts {
         Ok(())
     }
 
-    fn remember(&self) {
-        if let Err(error) = self.steps.marks().remember() {
+    async fn remember(&self) {
+        let marks = self.steps.shared_marks();
+        let remembered = tokio::task::spawn_blocking(move || marks.remember()).await;
+        if let Ok(Err(error)) = remembered {
             tracing::warn!(%error, "what this replica knows of Redis was not written down");
         }
     }
@@ -511,8 +525,9 @@ impl Store for RedisStore {
         let parts = &*self.0;
         let forgotten = lifecycle::forget(&parts.steps, parts.root(user), user, id).await?;
         parts.signals.task_changed(id);
-        if let Forgotten::Done { .. } = forgotten {
-            // No replica answers from its memory of it any more.
+        let forgets = Forgotten::Unknown(Missing::Forgotten);
+        if matches!(forgotten, Forgotten::Done { .. }) || forgotten == forgets {
+            // It may have been this call's first try. No replica answers from its memory of it any more.
             tokio::time::sleep(memory::HOLDS_FOR).await;
         }
         Ok(forgotten)
@@ -583,7 +598,8 @@ impl Store for RedisStore {
     }
 
     async fn unowned(&self, names: Vec<BlobName>) -> Result<Vec<BlobName>, StoreError> {
-        files::unowned(&self.0.steps, &self.0.keys, names).await
+        let Parts { steps, keys, .. } = &*self.0;
+        files::unowned(steps, keys, names, self.0.orphans_kept_for).await
     }
 
     async fn create_api_key(&self, key: ApiKey) -> Result<(), StoreError> {
@@ -621,11 +637,29 @@ impl Store for RedisStore {
         if steps.marks().is_lost() {
             return Err(StoreError::StateLost);
         }
-        if steps.link().is_one_server() {
-            return steps.mark(keys.root(Partition::FIRST)).await.map(|_| ());
+        let pinged_at = || {
+            self.0
+                .pinged_at
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+        };
+        let is_recent = |at: Instant| at.elapsed() < PING_HOLDS_FOR;
+        if !steps.silence().is_anywhere() && pinged_at().is_some_and(is_recent) {
+            return Ok(());
         }
-        let marked = keys.partitions().map(|p| steps.mark(keys.root(p)).boxed());
-        select_ok(marked).await.map(|_| ())
+        let mut failure = None;
+        for partition in keys.partitions() {
+            match steps.mark(keys.root(partition)).await {
+                Ok(_) => {
+                    *pinged_at() = Some(Instant::now());
+                    return Ok(());
+                }
+                Err(error) if steps.link().is_one_server() => return Err(error),
+                Err(StoreError::StateLost) => return Err(StoreError::StateLost),
+                Err(error) => failure = Some(error),
+            }
+        }
+        Err(failure.unwrap_or_else(|| unavailable("there are no partitions")))
     }
 
     fn durability(&self) -> Durability {
@@ -636,7 +670,7 @@ impl Store for RedisStore {
         if let Err(error) = self.0.write_notes().await {
             tracing::warn!(%error, "the ledger could not be written");
         }
-        self.0.remember();
+        self.0.remember().await;
     }
 }
 

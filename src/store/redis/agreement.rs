@@ -6,10 +6,12 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 
 use super::keys::{self, Keys, PARTITIONS};
+use super::leases::expect;
 use super::link::Commands;
 use super::marks::Marks;
-use super::scripts::{ACCEPT, OPEN};
-use super::step::{Step, Steps};
+use super::reply::senseless;
+use super::scripts::{ACCEPT, AGREED, OPEN, REPORT};
+use super::step::{Step, Steps, unavailable};
 use super::{SCHEMA, StartError, outcome_of_all};
 use crate::store::StoreError;
 
@@ -34,7 +36,7 @@ pub async fn agree(steps: &Steps, prefix: &str) -> Result<Option<Agreement>, Sta
     match reply.word()?.as_str() {
         "agreed" => {}
         "gone" => return Ok(None),
-        _ => return Err(super::reply::senseless().into()),
+        _ => return Err(senseless().into()),
     }
     let schema: u32 = reply.number()?;
     if schema > SCHEMA {
@@ -62,27 +64,59 @@ impl Agreement {
 
 /// Tells operators what this replica misses, and goes on as soon as they have accepted it.
 pub async fn report_loss(steps: &Steps, keys: &Keys) -> Result<(), StoreError> {
-    let epoch = steps.marks().known().epoch().to_owned();
-    let accepted = match agree(steps, keys.prefix()).await {
-        Ok(Some(agreement)) => {
-            let accepted = agreement.accepted.contains(&epoch);
-            accepted.then_some(agreement)
-        }
-        Ok(None) => None,
-        Err(StartError::Store(error)) => return Err(error),
-        Err(error) => return Err(super::step::unavailable(&error.to_string())),
-    };
-    if let Some(agreement) = accepted {
-        agreement.take(steps.marks());
-        tracing::warn!("an operator has accepted the loss: serving again");
-        return register(steps, keys).await;
-    }
-    let report = Step::command("HSET")
-        .arg(keys::losses(keys.prefix()))
+    let known = steps.marks().known();
+    let report = Step::new(&REPORT, &names(keys).each_ref().map(String::as_str))
         .arg(steps.marks().replica())
-        .arg(epoch)
+        .arg(known.epoch())
         .anyway();
-    steps.value(report).await.map(|_| ())
+    match steps.take(report).await?.word()?.as_str() {
+        "reported" => Ok(()),
+        "accepted" => {
+            take_epoch(steps, keys).await?;
+            tracing::warn!("an operator has accepted the loss: serving again");
+            Ok(())
+        }
+        _ => Err(senseless()),
+    }
+}
+
+/// What one replica misses, all refuse to serve; and what was accepted, all leave behind.
+pub async fn look(steps: &Steps, keys: &Keys) -> Result<(), StoreError> {
+    let known = steps.marks().known();
+    let step = Step::new(&AGREED, &names(keys).each_ref().map(String::as_str)).arg(known.epoch());
+    let mut reply = steps.take(step).await?;
+    expect(&mut reply, "agreed")?;
+    let epoch = reply.word()?;
+    if reply.word()? == "lost" {
+        steps.marks().lose(&known);
+        return Err(StoreError::StateLost);
+    }
+    if epoch != known.epoch() {
+        take_epoch(steps, keys).await?;
+    }
+    Ok(())
+}
+
+/// Goes on in the epoch that is on record, if what was known of the last one may be left behind.
+async fn take_epoch(steps: &Steps, keys: &Keys) -> Result<(), StoreError> {
+    let agreement = match agree(steps, keys.prefix()).await {
+        Ok(agreement) => agreement,
+        Err(StartError::Store(error)) => return Err(error),
+        Err(error) => return Err(unavailable(&error.to_string())),
+    };
+    match agreement {
+        Some(agreement) => agreement.take(steps.marks()),
+        None => steps.marks().lose(&steps.marks().known()),
+    }
+    if steps.marks().is_lost() {
+        return Err(StoreError::StateLost);
+    }
+    register(steps, keys).await
+}
+
+/// The agreement, and what replicas have reported.
+fn names(keys: &Keys) -> [String; 2] {
+    [keys::agreement(keys.prefix()), keys::losses(keys.prefix())]
 }
 
 /// Leaves a mark in every partition, so that none can be lost unseen. One that does not answer gets its
@@ -109,7 +143,7 @@ pub async fn accept_loss(link: Arc<dyn Commands>, prefix: &str) -> Result<u64, S
     match reply.word()?.as_str() {
         "nothing" => Ok(0),
         "accepted" => reply.number(),
-        _ => Err(super::reply::senseless()),
+        _ => Err(senseless()),
     }
 }
 

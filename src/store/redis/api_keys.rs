@@ -66,6 +66,7 @@ pub async fn find(steps: &Steps, keys: &Keys, id: &str) -> Result<Option<ApiKey>
         steps.take(step).await?.text()
     };
     let Some(stored) = field(keys::api_keys(root)).await? else {
+        steps.misses_nothing(root).await?;
         return Ok(None);
     };
     let revoked_at = field(keys::api_keys_revoked(root)).await?;

@@ -55,8 +55,9 @@ impl Chore {
                 agreement::report_loss(&parts.steps, &parts.keys).await
             }
             Chore::Look => {
+                agreement::look(&parts.steps, &parts.keys).await?;
                 parts.look().await?;
-                parts.remember();
+                parts.remember().await;
                 Ok(())
             }
             Chore::Guard => parts.guard.look(&parts.steps).await,

@@ -1,12 +1,10 @@
 //! Where the operator asks for more than Redis gives by itself: WAITAOF behind what was written. One
-//! round covers everybody who was answered before it began.
+//! round covers everybody who was answered before it began, and goes on if some of them go away.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use redis::from_redis_value_ref;
-use tokio::sync::Mutex;
+use redis::{Value, from_redis_value_ref};
+use tokio::sync::oneshot;
 
 use super::keys::{self, Partition};
 use super::link::Commands;
@@ -34,23 +32,27 @@ pub struct Confirmations {
     link: Arc<dyn Commands>,
     /// Or why nothing must be promised now.
     demand: RwLock<Result<Option<Demand>, String>>,
-    lanes: Vec<Lane>,
+    lanes: Vec<Arc<Lane>>,
 }
 
 /// Rounds of one server, one after the other.
 #[derive(Default)]
-struct Lane {
-    arrived: AtomicU64,
-    covered: AtomicU64,
-    /// What the next round covers.
-    waiting: std::sync::Mutex<BTreeMap<usize, Promise>>,
-    turn: Mutex<()>,
+struct Lane(Mutex<Waiting>);
+
+#[derive(Default)]
+struct Waiting {
+    promises: Vec<Promise>,
+    is_at_work: bool,
 }
 
-/// The last promise in a partition: the mark that it raised, and where that is.
+/// What somebody waits for: the mark that it raised, and where that is.
 struct Promise {
+    root: String,
     mark_key: String,
     mark: u64,
+    /// The mark of the last promise that was kept there: below it, something is lost.
+    told: u64,
+    done: oneshot::Sender<Result<(), StoreError>>,
 }
 
 impl Confirmations {
@@ -58,7 +60,7 @@ impl Confirmations {
         Confirmations {
             link,
             demand: RwLock::new(Ok(None)),
-            lanes: (0..LANES).map(|_| Lane::default()).collect(),
+            lanes: (0..LANES).map(|_| Arc::default()).collect(),
         }
     }
 
@@ -83,30 +85,23 @@ impl Confirmations {
         let Some(demand) = self.demand()? else {
             return Ok(());
         };
+        let (done, kept) = oneshot::channel();
+        let promise = Promise {
+            root: root.to_owned(),
+            mark_key: keys::mark(root, known.name()),
+            mark,
+            told: known.floor(partition),
+            done,
+        };
         let lane = self.lane(partition);
-        lane.wait_for(
-            partition,
-            Promise {
-                mark_key: keys::mark(root, known.name()),
-                mark,
-            },
-        );
-        let arrived = lane.arrived.fetch_add(1, Ordering::AcqRel) + 1;
-        let _turn = lane.turn.lock().await;
-        if lane.covered.load(Ordering::Acquire) >= arrived {
-            return Ok(());
+        if lane.wait_for(promise) {
+            tokio::spawn(lane.clone().work(self.link.clone(), demand));
         }
-        let covers = lane.arrived.load(Ordering::Acquire);
-        let promises = lane.next_round();
-        if let Err(error) = round(&*self.link, root, &promises, demand).await {
-            lane.fail(promises);
-            return Err(error);
-        }
-        lane.covered.fetch_max(covers, Ordering::AcqRel);
-        Ok(())
+        kept.await
+            .unwrap_or_else(|_| Err(unavailable("written, and nobody confirms it")))
     }
 
-    fn lane(&self, partition: Partition) -> &Lane {
+    fn lane(&self, partition: Partition) -> &Arc<Lane> {
         let index = if self.link.is_one_server() {
             0
         } else {
@@ -117,62 +112,96 @@ impl Confirmations {
 }
 
 impl Lane {
-    fn wait_for(&self, partition: Partition, promise: Promise) {
+    /// Whether somebody has to begin with the rounds.
+    fn wait_for(&self, promise: Promise) -> bool {
         let mut waiting = self.waiting();
-        match waiting.get(&partition.index()) {
-            Some(known) if known.mark_key == promise.mark_key && known.mark > promise.mark => {}
-            _ => drop(waiting.insert(partition.index(), promise)),
+        waiting.promises.push(promise);
+        !std::mem::replace(&mut waiting.is_at_work, true)
+    }
+
+    async fn work(self: Arc<Self>, link: Arc<dyn Commands>, demand: Demand) {
+        while let Some(promises) = self.next_round() {
+            round(&*link, promises, demand).await;
         }
     }
 
-    fn next_round(&self) -> BTreeMap<usize, Promise> {
-        std::mem::take(&mut self.waiting())
-    }
-
-    /// Others wait for the same promises, and will try again.
-    fn fail(&self, promises: BTreeMap<usize, Promise>) {
+    fn next_round(&self) -> Option<Vec<Promise>> {
         let mut waiting = self.waiting();
-        for (index, promise) in promises {
-            waiting.entry(index).or_insert(promise);
+        if waiting.promises.is_empty() {
+            waiting.is_at_work = false;
+            return None;
         }
+        Some(std::mem::take(&mut waiting.promises))
     }
 
-    fn waiting(&self) -> MutexGuard<'_, BTreeMap<usize, Promise>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Raises each mark once more: that comes behind everything, and shows that the server is still the one.
-async fn round(
+async fn round(link: &dyn Commands, promises: Vec<Promise>, demand: Demand) {
+    match answers(link, &promises, demand).await {
+        Ok((marks, copies)) => {
+            let outcome = enough(&copies, demand);
+            for (promise, mark) in promises.into_iter().zip(marks) {
+                let kept = stands(&promise, &mark).and_then(|()| outcome.clone());
+                let _ = promise.done.send(kept);
+            }
+        }
+        Err(error) => {
+            for promise in promises {
+                let _ = promise.done.send(Err(error.clone()));
+            }
+        }
+    }
+}
+
+/// The marks as they are now, and what was fsynced behind them: all from one server, on one connection. A
+/// wait covers what its own connection has written, so something is written behind everything else.
+async fn answers(
     link: &dyn Commands,
-    root: &str,
-    promises: &BTreeMap<usize, Promise>,
+    promises: &[Promise],
     demand: Demand,
-) -> Result<(), StoreError> {
-    let marks = promises.values().map(|promise| {
-        let mut mark = redis::cmd("INCR");
+) -> Result<(Vec<Value>, Value), StoreError> {
+    let Some(first) = promises.first() else {
+        return Err(unavailable("nothing to confirm"));
+    };
+    let marks = promises.iter().map(|promise| {
+        let mut mark = redis::cmd("GET");
         mark.arg(&promise.mark_key);
         mark
     });
+    let mut behind = redis::cmd("SET");
+    behind.arg(keys::confirmed(&first.root)).arg(1);
     let waits = WAITS_MS.map(|ms| {
         let mut wait = redis::cmd("WAITAOF");
         wait.arg(demand.local).arg(demand.replicas).arg(ms);
         wait
     });
-    let together: Vec<_> = marks.chain(waits).collect();
-    let answers = link.run_together(root, &together).await;
-    let answers = answers.map_err(|error| unavailable(&format!("WAITAOF: {error}")))?;
+    let together: Vec<_> = marks.chain([behind]).chain(waits).collect();
+    let answers = link.run_together(&first.root, &together).await;
+    let mut answers = answers.map_err(|error| unavailable(&format!("WAITAOF: {error}")))?;
     // The last wait has the last word.
-    let Some(copies) = answers.last() else {
-        return Err(unavailable("WAITAOF: an answer is missing"));
-    };
-    for (promise, mark) in promises.values().zip(&answers) {
-        let mark: u64 =
-            from_redis_value_ref(mark).map_err(|_| unavailable("INCR: not a number"))?;
-        if mark <= promise.mark {
-            return Err(StoreError::StateLost);
-        }
+    match answers.pop() {
+        Some(copies) if answers.len() >= promises.len() => Ok((answers, copies)),
+        _ => Err(unavailable("WAITAOF: an answer is missing")),
     }
+}
+
+/// Whether the server still holds the promise.
+fn stands(promise: &Promise, mark: &Value) -> Result<(), StoreError> {
+    let mark: Option<u64> =
+        from_redis_value_ref(mark).map_err(|_| unavailable("GET: not a number"))?;
+    match mark.unwrap_or(0) {
+        mark if mark >= promise.mark => Ok(()),
+        mark if mark < promise.told => Err(StoreError::StateLost),
+        _ => Err(unavailable(
+            "written, and gone again before it was confirmed",
+        )),
+    }
+}
+
+fn enough(copies: &Value, demand: Demand) -> Result<(), StoreError> {
     let (local, replicas): (u8, u8) =
         from_redis_value_ref(copies).map_err(|_| unavailable("WAITAOF: not two numbers"))?;
     if local < demand.local || replicas < demand.replicas {

@@ -1,14 +1,15 @@
 //! Files that users have uploaded, and whether their copies are needed.
 
 use std::collections::HashSet;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use redis::from_redis_value;
 
 use super::keys::{self, Keys};
+use super::leases::expect;
 use super::record::span_ms;
 use super::reply::senseless;
-use super::scripts::KEEP_FILE;
+use super::scripts::{KEEP_FILE, UNOWNED};
 use super::step::{Step, Steps};
 use crate::domain::digest::Sha256Digest;
 use crate::domain::file::{BlobName, File, Generation};
@@ -30,6 +31,7 @@ pub async fn find(
         .arg(&["generation", "size", "name", "media_type"]);
     let mut reply = steps.take(step).await?;
     let Some(generation) = reply.text()? else {
+        steps.misses_nothing(root).await?;
         return Ok(None);
     };
     Ok(Some(File {
@@ -65,26 +67,44 @@ pub async fn keep(
     }
 }
 
-/// A copy's name does not say whose it is: every partition is asked.
+/// A copy's name does not say whose it is: every partition is asked. A store that has begun within this
+/// time may be one that was emptied, and whose copies are needed when it is restored: none of them are said
+/// to be unowned.
 pub async fn unowned(
     steps: &Steps,
     keys: &Keys,
     names: Vec<BlobName>,
+    not_before: Duration,
 ) -> Result<Vec<BlobName>, StoreError> {
-    if names.is_empty() {
-        return Ok(names);
+    if names.is_empty() || age(steps, keys).await? < not_before {
+        return Ok(Vec::new());
     }
     let mut owned = HashSet::new();
     for partition in keys.partitions() {
         let words: Vec<_> = names.iter().map(BlobName::to_string).collect();
-        let step = Step::command("SMISMEMBER")
-            .arg(keys::blobs(keys.root(partition)))
-            .arg(words);
-        let here: Vec<bool> =
-            from_redis_value(steps.value(step).await?).map_err(|_| senseless())?;
-        let here = names.iter().zip(here).filter(|(_, here)| *here);
-        owned.extend(here.map(|(name, _)| name.clone()));
+        let step = Step::new(&UNOWNED, &[keys.root(partition)]).arg(words);
+        let mut reply = steps.take(step).await?;
+        expect(&mut reply, "owned")?;
+        for name in &names {
+            if reply.number::<u8>()? == 1 {
+                owned.insert(name.clone());
+            }
+        }
     }
     let is_unowned = |name: &BlobName| !owned.contains(name);
     Ok(names.into_iter().filter(is_unowned).collect())
+}
+
+/// How long ago the store has begun, or what it had lost was accepted.
+async fn age(steps: &Steps, keys: &Keys) -> Result<Duration, StoreError> {
+    let step = Step::command("HGET")
+        .arg(keys::agreement(keys.prefix()))
+        .arg("began_at");
+    let began_at: Option<u64> =
+        from_redis_value(steps.value(step).await?).map_err(|_| senseless())?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = now.map_or(0, |since| since.as_secs());
+    Ok(Duration::from_secs(
+        now.saturating_sub(began_at.unwrap_or(now)),
+    ))
 }

@@ -4,11 +4,12 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
-use redis::{Value, from_redis_value};
+use redis::{RedisError, RedisResult, Value, from_redis_value};
 use tokio::time::timeout;
 
 use super::confirmations::Demand;
 use super::link::RESPONSE_WAIT_MAX;
+use super::outcome::{Outcome, Refusal, classify};
 use super::reply::senseless;
 use super::step::{Step, Steps, unavailable};
 use crate::store::{Durability, StoreError};
@@ -87,8 +88,8 @@ impl Guard {
         let shown = match settings(steps).await {
             Ok(shown) => Some(shown),
             // Managed servers forbid CONFIG; one that does not answer is seen by the ping.
-            Err(_) if self.assumed != Assumed::default() => None,
-            Err(error) => return Err(error),
+            Err(error) if is_hidden(&error) && self.assumed != Assumed::default() => None,
+            Err(error) => return Err(unavailable(&format!("CONFIG GET: {error}"))),
         };
         let can_wait = self.floor > Durability::Memory && has_waitaof(steps).await?;
         let seen = judge(shown.as_deref(), &self.assumed, self.floor, can_wait);
@@ -156,17 +157,20 @@ fn judge(shown: Option<&[Settings]>, assumed: &Assumed, floor: Durability, can_w
     }
 }
 
-async fn settings(steps: &Steps) -> Result<Vec<Settings>, StoreError> {
+async fn settings(steps: &Steps) -> RedisResult<Vec<Settings>> {
     let mut config = redis::cmd("CONFIG");
     config.arg("GET");
     config.arg(&["maxmemory-policy", "appendonly", "appendfsync"]);
-    let failed = |error| unavailable(&format!("CONFIG GET: {error}"));
     let shown = timeout(RESPONSE_WAIT_MAX, steps.link().on_every_primary(&config)).await;
-    let shown = shown.map_err(|_| unavailable("CONFIG GET: no answer in time"))?;
-    let shown = shown.map_err(failed)?.into_iter().map(from_redis_value);
-    shown
-        .collect::<Result<_, _>>()
-        .map_err(|_| unavailable("CONFIG GET: not names and values"))
+    let shown = shown.map_err(std::io::Error::from)??;
+    let shown = shown.into_iter().map(from_redis_value);
+    Ok(shown.collect::<Result<_, _>>()?)
+}
+
+/// Whether the server does not show its settings to us, now and later.
+fn is_hidden(error: &RedisError) -> bool {
+    let outcome = classify(&Err::<(), _>(error.clone()));
+    outcome == Outcome::NotExecuted(Refusal::Never)
 }
 
 /// Whether the server can say what its append-only file, and those of its replicas, have fsynced.

@@ -87,7 +87,12 @@ pub fn losses(prefix: &str) -> String {
     format!("{prefix}:{{p00}}:losses")
 }
 
-/// How often a replica was answered here in this epoch.
+/// What is written for the sake of being waited for.
+pub fn confirmed(root: &str) -> String {
+    format!("{root}confirmed")
+}
+
+/// How often a replica was promised something here in this epoch.
 pub fn mark(root: &str, name: &str) -> String {
     format!("{root}mark:{name}")
 }
@@ -103,11 +108,6 @@ pub fn key(root: &str, user: &UserId, key: &IdempotencyKey) -> String {
 
 pub fn file(root: &str, user: &UserId, sha256: &Sha256Digest) -> String {
     format!("{root}file:{sha256}:{user}")
-}
-
-/// Names of stored copies that some record of the partition names.
-pub fn blobs(root: &str) -> String {
-    format!("{root}blobs")
 }
 
 pub fn ledger(root: &str, id: &TaskId) -> String {

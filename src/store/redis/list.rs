@@ -32,7 +32,10 @@ pub async fn list(
         let id = bound.as_deref().map(|bound| Reader::new(bound).word());
         let tasks = match id.transpose()?.and_then(TaskId::parse) {
             Some(id) => one(steps, root, user, &id, filter).await?,
-            None => Vec::new(),
+            None => {
+                steps.misses_nothing(root).await?;
+                Vec::new()
+            }
         };
         return Ok(Page { tasks, next: None });
     }
@@ -145,7 +148,7 @@ fn records(mut reply: Reply) -> Result<Vec<Task>, StoreError> {
 /// The lists that are likely to hold the fewest tasks beside those that match.
 fn lists(user: &UserId, filter: &ListFilter) -> Vec<String> {
     if let Some((name, _)) = &filter.tag {
-        return vec![format!("tag:{user}:{name}")];
+        return vec![format!("tag:{user},{name}")];
     }
     let of_state = |state: State| format!("list:{}:{user}", state.name());
     match filter.state {

@@ -7,7 +7,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +29,8 @@ pub struct Marks {
     known: RwLock<Arc<Known>>,
     is_lost: AtomicBool,
     file: Option<PathBuf>,
+    /// What the file holds.
+    written: Mutex<Option<Remembered>>,
 }
 
 /// As it is remembered between two runs.
@@ -61,6 +63,7 @@ impl Marks {
             replica,
             is_lost: AtomicBool::new(false),
             file,
+            written: Mutex::default(),
         })
     }
 
@@ -71,6 +74,7 @@ impl Marks {
             known: RwLock::new(Arc::new(Known::new("", "", Vec::new()))),
             is_lost: AtomicBool::new(false),
             file: None,
+            written: Mutex::default(),
         }
     }
 
@@ -116,10 +120,16 @@ impl Marks {
             epoch: known.epoch.clone(),
             marks: known.floors.iter().map(load).collect(),
         };
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        if written.as_ref() == Some(&remembered) {
+            return Ok(());
+        }
         let folder = file.parent().unwrap_or(Path::new("."));
         let mut whole = tempfile::NamedTempFile::new_in(folder)?;
         serde_json::to_writer(&mut whole, &remembered)?;
+        whole.as_file().sync_all()?;
         whole.persist(file)?;
+        *written = Some(remembered);
         Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! Which partitions Redis has not answered for within a whole wait. Nobody waits for those until a probe
 //! says that they take writes again.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Instant;
 
 use super::keys::{Keys, Partition};
@@ -9,6 +9,28 @@ use super::step::Steps;
 
 /// More partitions than this share places.
 const PLACES: usize = 64;
+
+/// What is kept of [`Why`] in a place.
+const SERVES: u8 = 0;
+const NO_ANSWER: u8 = 1;
+const NO_WRITES: u8 = 2;
+
+/// What is the matter with a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    NoAnswer,
+    /// It answers that it is busy, loading, a replica, or cannot persist.
+    TakesNoWrites,
+}
+
+impl Why {
+    pub fn text(self) -> &'static str {
+        match self {
+            Why::NoAnswer => "Redis does not answer",
+            Why::TakesNoWrites => "Redis takes no writes",
+        }
+    }
+}
 
 pub struct Silence {
     /// All partitions are on one server, and share its silence.
@@ -18,7 +40,7 @@ pub struct Silence {
 }
 
 struct Place {
-    is_silent: AtomicBool,
+    why: AtomicU8,
     /// When the last answer came, in ms since the beginning.
     answered_at: AtomicU64,
 }
@@ -26,7 +48,7 @@ struct Place {
 impl Silence {
     pub fn new(is_one_server: bool) -> Self {
         let place = || Place {
-            is_silent: AtomicBool::new(false),
+            why: AtomicU8::new(SERVES),
             answered_at: AtomicU64::new(0),
         };
         Silence {
@@ -36,9 +58,18 @@ impl Silence {
         }
     }
 
-    pub fn covers(&self, partition: Option<Partition>) -> bool {
-        self.place(partition)
-            .is_some_and(|place| place.is_silent.load(Ordering::Relaxed))
+    /// Why nobody waits for the partition now, if so.
+    pub fn why(&self, partition: Option<Partition>) -> Option<Why> {
+        match self.place(partition)?.why.load(Ordering::Relaxed) {
+            SERVES => None,
+            NO_WRITES => Some(Why::TakesNoWrites),
+            _ => Some(Why::NoAnswer),
+        }
+    }
+
+    pub fn is_anywhere(&self) -> bool {
+        let silent = |place: &Place| place.why.load(Ordering::Relaxed) != SERVES;
+        self.places.iter().any(silent)
     }
 
     pub fn answered(&self, partition: Option<Partition>) {
@@ -51,10 +82,14 @@ impl Silence {
 
     /// A step that began then has waited in vain. Whether silence begins with that: others may have been
     /// answered since.
-    pub fn begin(&self, partition: Option<Partition>, since: Instant) -> bool {
+    pub fn begin(&self, partition: Option<Partition>, since: Instant, why: Why) -> bool {
         self.place(partition).is_some_and(|place| {
             let answered = place.answered_at.load(Ordering::Relaxed) >= self.ms(since);
-            !answered && !place.is_silent.swap(true, Ordering::Relaxed)
+            let why = match why {
+                Why::NoAnswer => NO_ANSWER,
+                Why::TakesNoWrites => NO_WRITES,
+            };
+            !answered && place.why.swap(why, Ordering::Relaxed) == SERVES
         })
     }
 
@@ -62,7 +97,7 @@ impl Silence {
     pub fn end(&self, partition: Option<Partition>) -> bool {
         self.answered(partition);
         self.place(partition)
-            .is_some_and(|place| place.is_silent.swap(false, Ordering::Relaxed))
+            .is_some_and(|place| place.why.swap(SERVES, Ordering::Relaxed) != SERVES)
     }
 
     fn ms(&self, at: Instant) -> u64 {
@@ -73,7 +108,7 @@ impl Silence {
 
     /// Asks for every partition that is silent: an answer ends the silence.
     pub async fn probe(&self, steps: &Steps, keys: &Keys) {
-        let silent = keys.partitions().filter(|&p| self.covers(Some(p)));
+        let silent = keys.partitions().filter(|&p| self.why(Some(p)).is_some());
         let at_most = if self.is_one_server { 1 } else { PLACES };
         let probes = silent.take(at_most).map(|p| steps.mark(keys.root(p)));
         futures_util::future::join_all(probes).await;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::{Cmd, ToRedisArgs, Value};
+use redis::{Cmd, ErrorKind, ToRedisArgs, Value};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::confirmations::Confirmations;
@@ -13,8 +13,8 @@ use super::link::{Commands, RESPONSE_WAIT_MAX};
 use super::marks::{Known, Marks};
 use super::outcome::{Outcome, Refusal, classify};
 use super::reply::Reply;
-use super::scripts::{Kind, MARK, Script};
-use super::silence::Silence;
+use super::scripts::{Kind, MARK, PRESENT, Script};
+use super::silence::{Silence, Why};
 use crate::store::StoreError;
 
 /// Between two tries; doubles each time.
@@ -141,6 +141,10 @@ impl Steps {
         &self.marks
     }
 
+    pub fn shared_marks(&self) -> Arc<Marks> {
+        self.marks.clone()
+    }
+
     pub fn silence(&self) -> &Silence {
         &self.silence
     }
@@ -208,12 +212,20 @@ impl Steps {
         marked.number()
     }
 
+    /// What was not found in a partition was not lost there, as far as this replica was told.
+    pub async fn misses_nothing(&self, root: &str) -> Result<(), StoreError> {
+        let mut reply = self.take(Step::new(&PRESENT, &[root])).await?;
+        expect(&mut reply, "present")
+    }
+
     fn may_be_taken(&self, step: &Step) -> Result<(), StoreError> {
         if self.marks.is_lost() {
             return Err(StoreError::StateLost);
         }
-        if self.silence.covers(step.partition()) {
-            return Err(unavailable("Redis has not answered for a while"));
+        match self.silence.why(step.partition()) {
+            None => {}
+            Some(Why::TakesNoWrites) if !step.writes() => {}
+            Some(why) => return Err(unavailable(why.text())),
         }
         if step.promises() {
             self.confirmations.demand()?;
@@ -231,7 +243,7 @@ impl Steps {
         loop {
             let answer = timeout_at(deadline, self.link.run(&step.cmd)).await;
             let Ok(answer) = answer else {
-                self.has_failed(step, began);
+                self.has_failed(step, began, Why::NoAnswer);
                 return Err(unavailable("no answer in time, outcome unknown"));
             };
             let outcome = classify(&answer);
@@ -250,6 +262,8 @@ impl Steps {
                     return Err(StoreError::StateLost);
                 }
                 Outcome::NotExecuted(Refusal::Full | Refusal::Never) => {
+                    // It is there, and reads may go on.
+                    self.silence.end(step.partition());
                     return Err(unavailable(&format!("{}: {error}", step.name())));
                 }
                 Outcome::NotExecuted(Refusal::NoScript) => {
@@ -265,7 +279,16 @@ impl Steps {
                 return Err(unavailable(&format!("{}: {error}", step.name())));
             }
             if Instant::now() + pause >= deadline {
-                self.has_failed(step, began);
+                let answers = matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension);
+                self.has_failed(
+                    step,
+                    began,
+                    if answers {
+                        Why::TakesNoWrites
+                    } else {
+                        Why::NoAnswer
+                    },
+                );
                 return Err(unavailable(&format!("{}: {error}", step.name())));
             }
             if outcome != Outcome::NotExecuted(Refusal::NoScript) {
@@ -276,9 +299,9 @@ impl Steps {
     }
 
     /// The whole wait was in vain: nobody else waits until Redis takes writes again.
-    fn has_failed(&self, step: &Step, began: Instant) {
-        if self.silence.begin(step.partition(), began.into_std()) {
-            tracing::warn!("Redis does not answer, or takes no writes");
+    fn has_failed(&self, step: &Step, began: Instant, why: Why) {
+        if self.silence.begin(step.partition(), began.into_std(), why) {
+            tracing::warn!("{}", why.text());
         }
     }
 

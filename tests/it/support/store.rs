@@ -93,6 +93,7 @@ pub fn redis_options(url: &str) -> Options {
     Options {
         prefix: super::redis::prefix(),
         queue_tasks_max: 1_000_000,
+        orphans_kept_for: Duration::ZERO,
         ..Options::at(Address::parse(url).unwrap())
     }
 }

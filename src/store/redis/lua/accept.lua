@@ -24,6 +24,6 @@ for epoch in string.gmatch(redis.call('HGET', KEYS[1], 'accepted') or '', '%S+')
 end
 redis.call('HSETNX', KEYS[1], 'schema', ARGV[1])
 redis.call('HSETNX', KEYS[1], 'partitions', ARGV[2])
-redis.call('HSET', KEYS[1], 'epoch', ARGV[3], 'accepted', table.concat(lost, ' '))
+redis.call('HSET', KEYS[1], 'epoch', ARGV[3], 'accepted', table.concat(lost, ' '), 'began_at', redis.call('TIME')[1])
 redis.call('DEL', KEYS[2])
 return { 'accepted', tostring(#reports) }

@@ -23,6 +23,9 @@ local function changes()
   return redis.call('GET', root .. 'changes') or '0'
 end
 
+-- Whoever names a task that has not ended promises it, as if it had made it.
+promised = (word == 'by-key' or word == 'by-content') and not is_ended(found)
+
 -- The usual duplicate: nothing of the task is waiting, or nothing is asked of what waits.
 if word == 'by-key' and found.id ~= id and (is_ended(found) or not priority_asked and found.state ~= 'scheduled') then
   return { word, now, shown(found), detail or '', changes() }
@@ -72,7 +75,7 @@ if word == 'new' then
   redis.call('ZADD', list_key(state, user), seq, id)
   if tags then
     for _, name in ipairs(cjson.decode(tags)) do
-      redis.call('ZADD', root .. 'tag:' .. user .. ':' .. name, seq, id)
+      redis.call('ZADD', root .. 'tag:' .. user .. ',' .. name, seq, id)
     end
   end
   tally_accepted(user, type, state)

@@ -41,7 +41,8 @@ for i = 1, math.min(max, #heads) do
   local task = load(string.match(heads[i].member, ' (.*)$'))
   local expires_at = after(heads[i].lease)
   redis.call('ZREM', queue_key(task.type), heads[i].member)
-  task.held, task.attempt, task.token = true, (task.attempt or 0) + 1, (task.token or 0) + 1
+  -- Grows with the clock, too: a lease that Redis has forgotten with its last moments is not given out again.
+  task.held, task.attempt, task.token = true, (task.attempt or 0) + 1, math.max((task.token or 0) + 1, now)
   task.started_at, task.due_at, task.lease_nonce = now, expires_at, nonce
   move(task, 'running')
   save(task)

@@ -113,7 +113,7 @@ local function forget(task)
     release_files(task)
   end
   for _, name in ipairs(cjson.decode(task.tags or '[]')) do
-    redis.call('ZREM', KEYS[1] .. 'tag:' .. task.user .. ':' .. name, task.id)
+    redis.call('ZREM', KEYS[1] .. 'tag:' .. task.user .. ',' .. name, task.id)
   end
   redis.call('DEL', KEYS[1] .. 'ledger:' .. task.id, KEYS[1] .. 'body:' .. task.id)
   local buried_at = math.max(after(task.key_kept), keys_until(task) or now)

@@ -6,3 +6,5 @@ local mark = tonumber(redis.call('GET', mark_key) or 0)
 if mark < mark_told then
   return redis.error_reply('STATELOST mark ' .. mark .. ' where ' .. mark_told .. ' was told')
 end
+-- Whether the answer promises something beyond what its words say.
+local promised = false
