@@ -17,6 +17,7 @@ mod modes;
 mod naive;
 mod nemesis;
 mod ports;
+mod power;
 mod process;
 mod redis_cluster;
 mod redis_node;
