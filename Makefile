@@ -1,4 +1,4 @@
-.PHONY: run test check bench soak show
+.PHONY: run test check bench soak show power-cuts
 
 # Serves on 127.0.0.1:8080 with ./data.
 run:
@@ -26,3 +26,8 @@ soak:
 show:
 	FAULTS_KEYS=$(or $(KEYS),20000) $(and $(SEED),FAULTS_SEED=$(SEED)) \
 		cargo test --release --locked --test it -- faults::show:: faults::lost_replies:: --nocapture --test-threads=1
+
+# 10,000 power cuts of the embedded store, 1,000 of them cut once more while the store is opened.
+power-cuts:
+	$(and $(SEED),FAULTS_SEED=$(SEED)) \
+		cargo test --release --locked --test it -- --ignored --exact faults::power::trials::the_embedded_store_survives_thousands_of_power_cuts --nocapture

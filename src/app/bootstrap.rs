@@ -90,14 +90,15 @@ async fn make(store: &dyn Store, data: Option<&Path>) -> anyhow::Result<Option<S
     Ok(None)
 }
 
-/// A temporary file can be read by its owner only, and takes the name when it is whole.
+/// A temporary file can be read by its owner only, and takes the name when it is whole. The name is on disk too before
+/// the key is on record.
 fn keep(text: &str, path: &Path) -> std::io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
     writeln!(file, "{text}")?;
     file.as_file().sync_all()?;
     file.persist(path)?;
-    Ok(())
+    std::fs::File::open(folder)?.sync_all()
 }
 
 fn of_admin(key: PresentedKey) -> ApiKey {

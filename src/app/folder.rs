@@ -1,6 +1,7 @@
 //! The folders that this process owns while it runs.
 
 use std::fs::{DirBuilder, File, TryLockError};
+use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -75,11 +76,7 @@ fn share(folder: &Path) -> anyhow::Result<File> {
 }
 
 fn locked(folder: &Path, lock_it: fn(&File) -> Result<(), TryLockError>) -> anyhow::Result<File> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)
-        .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    make(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
     let path = folder.join("lock");
     let lock = File::options()
         .create(true)
@@ -98,6 +95,35 @@ fn locked(folder: &Path, lock_it: fn(&File) -> Result<(), TryLockError>) -> anyh
         Err(TryLockError::Error(error)) => {
             Err(error).with_context(|| format!("cannot lock {}", path.display()))
         }
+    }
+}
+
+/// Makes the folder and those above it. A power loss must not take their names with all that is in them, so the
+/// folder that holds each new one is synced; and the one above in any case, since whoever made it may have been killed.
+fn make(folder: &Path) -> io::Result<()> {
+    let mut made: Vec<_> = folder.ancestors().take_while(|f| !f.is_dir()).collect();
+    if made.is_empty() {
+        made.push(folder);
+    }
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)?;
+    for folder in made {
+        if let Some(above) = folder.parent() {
+            sync(above)?;
+        }
+    }
+    Ok(())
+}
+
+fn sync(folder: &Path) -> io::Result<()> {
+    let here = folder.as_os_str().is_empty();
+    match File::open(if here { Path::new(".") } else { folder }) {
+        Ok(folder) => folder.sync_all(),
+        // One may own a folder in a place that one may not look into.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        Err(error) => Err(error),
     }
 }
 

@@ -18,6 +18,7 @@ mod naive;
 mod nemesis;
 mod operator;
 mod ports;
+mod power;
 mod process;
 mod redis_cluster;
 mod redis_node;

@@ -127,6 +127,7 @@ impl Marks {
         let folder = file.parent().unwrap_or(Path::new("."));
         let mut whole = tempfile::NamedTempFile::new_in(folder)?;
         serde_json::to_writer(&mut whole, &remembered)?;
+        // A name that is on disk before its bytes are would be a torn file after a power loss.
         whole.as_file().sync_all()?;
         whole.persist(file)?;
         *written = Some(remembered);

@@ -22,6 +22,11 @@ impl Seed {
         }
     }
 
+    /// The seed of one of several trials, which can be run again alone; the first is this one.
+    pub fn of_round(self, round: usize) -> Seed {
+        Seed(self.0 + round as u64)
+    }
+
     /// The choices of one part, whatever the other parts do meanwhile.
     pub fn choices(self, part: &str, number: usize) -> fastrand::Rng {
         let mut state = self.0 ^ 0x9e37_79b9_7f4a_7c15;
