@@ -1,4 +1,4 @@
-.PHONY: run test check bench soak show
+.PHONY: run test check bench soak show simulation
 
 # Serves on 127.0.0.1:8080 with ./data.
 run:
@@ -26,3 +26,9 @@ soak:
 show:
 	FAULTS_KEYS=$(or $(KEYS),20000) $(and $(SEED),FAULTS_SEED=$(SEED)) \
 		cargo test --release --locked --test it -- faults::show:: faults::lost_replies:: --nocapture --test-threads=1
+
+# So many seeds of the simulated protocol, or one SEED of them with its trace.
+simulation:
+	SIMULATION_SEEDS=$(or $(SEEDS),5000) SIMULATION_FROM=$(or $(FROM),1) $(and $(SEED),SIMULATION_SEED=$(SEED)) \
+		cargo test --locked --lib --config 'profile.dev.package."*".opt-level=2' \
+		--config profile.dev.opt-level=2 -- store::redis::simulation:: --nocapture --test-threads=1

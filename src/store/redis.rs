@@ -42,6 +42,8 @@ mod reply;
 mod rescue;
 mod scripts;
 mod silence;
+#[cfg(test)]
+mod simulation;
 mod stats;
 mod step;
 mod suppressed;

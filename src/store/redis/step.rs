@@ -277,7 +277,7 @@ impl Steps {
 
     /// The whole wait was in vain: nobody else waits until Redis takes writes again.
     fn has_failed(&self, step: &Step, began: Instant) {
-        if self.silence.begin(step.partition(), began.into_std()) {
+        if self.silence.begin(step.partition(), began) {
             tracing::warn!("Redis does not answer, or takes no writes");
         }
     }
