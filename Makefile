@@ -1,4 +1,4 @@
-.PHONY: run test check bench soak show power-cuts
+.PHONY: run test check bench soak show power-cuts simulation
 
 # Serves on 127.0.0.1:8080 with ./data.
 run:
@@ -31,3 +31,9 @@ show:
 power-cuts:
 	$(and $(SEED),FAULTS_SEED=$(SEED)) \
 		cargo test --release --locked --test it -- --ignored --exact faults::power::trials::the_embedded_store_survives_thousands_of_power_cuts --nocapture
+
+# So many seeds of the simulated protocol, or one SEED of them with its trace.
+simulation:
+	SIMULATION_SEEDS=$(or $(SEEDS),5000) SIMULATION_FROM=$(or $(FROM),1) $(and $(SEED),SIMULATION_SEED=$(SEED)) \
+		cargo test --locked --lib --config 'profile.dev.package."*".opt-level=2' \
+		--config profile.dev.opt-level=2 -- store::redis::simulation:: --nocapture --test-threads=1

@@ -43,6 +43,8 @@ mod reply;
 mod rescue;
 mod scripts;
 mod silence;
+#[cfg(test)]
+mod simulation;
 mod stats;
 mod step;
 mod suppressed;
@@ -50,11 +52,12 @@ mod trust;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ::redis::from_redis_value;
 use async_trait::async_trait;
 use futures_util::future::join_all;
+use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::admit::Question;

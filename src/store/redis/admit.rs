@@ -1,6 +1,8 @@
 //! The decision, as its script is asked and answers.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::keys::{self, Partition};
 use super::memory::{Answered, Memory};

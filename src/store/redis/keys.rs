@@ -9,7 +9,7 @@ use crate::domain::task::TaskId;
 pub const PARTITIONS: u16 = 16;
 
 /// One of the parts that users are spread over, by the hash of their name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Partition(u16);
 
 impl Partition {

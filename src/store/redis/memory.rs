@@ -6,7 +6,9 @@
 //! answers any more from what it was told before.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::keys::Partition;
 use crate::domain::fingerprint::{Fingerprint, FingerprintRule};

@@ -86,7 +86,7 @@ impl Listener {
     }
 
     /// `work p07` · `due p07 1732…` · `task id id …`
-    fn hear(&self, news: &str) {
+    pub fn hear(&self, news: &str) {
         let mut words = news.split(' ');
         let (kind, about) = (words.next(), words.next().unwrap_or_default());
         match (kind, Partition::parse(about)) {

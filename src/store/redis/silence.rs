@@ -2,7 +2,7 @@
 //! says that they take writes again.
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::time::Instant;
+use tokio::time::Instant;
 
 use super::keys::{Keys, Partition};
 use super::step::Steps;

@@ -95,6 +95,15 @@ impl Step {
         self.cmd.arg(arg);
     }
 
+    /// With what this replica has been told by now, at each try anew.
+    fn as_of(&self, known: &Known) -> Cmd {
+        let mut cmd = self.cmd.clone();
+        if let Some(place) = &self.place {
+            cmd.arg(known.name()).arg(known.floor(place.partition));
+        }
+        cmd
+    }
+
     fn promises(&self) -> bool {
         self.script.is_some_and(|script| script.kind.promises())
     }
@@ -158,14 +167,11 @@ impl Steps {
         self.value(step).await.and_then(Reply::of)
     }
 
-    pub async fn value(&self, mut step: Step) -> Result<Value, StoreError> {
+    pub async fn value(&self, step: Step) -> Result<Value, StoreError> {
         if !step.anyway {
             self.may_be_taken(&step)?;
         }
         let known = self.marks.known();
-        if let Some(place) = &step.place {
-            step.cmd.arg(known.name()).arg(known.floor(place.partition));
-        }
         let deadline = Instant::now() + RESPONSE_WAIT_MAX;
         let answer = self.answer(&step, &known, deadline).await?;
         let Some(Place { partition, root }) = &step.place else {
@@ -241,7 +247,8 @@ impl Steps {
     ) -> Result<Value, StoreError> {
         let (mut pause, began) = (PAUSE, Instant::now());
         loop {
-            let answer = timeout_at(deadline, self.link.run(&step.cmd)).await;
+            let cmd = step.as_of(known);
+            let answer = timeout_at(deadline, self.link.run(&cmd)).await;
             let Ok(answer) = answer else {
                 self.has_failed(step, began, Why::NoAnswer);
                 return Err(unavailable("no answer in time, outcome unknown"));
@@ -300,7 +307,7 @@ impl Steps {
 
     /// The whole wait was in vain: nobody else waits until Redis takes writes again.
     fn has_failed(&self, step: &Step, began: Instant, why: Why) {
-        if self.silence.begin(step.partition(), began.into_std(), why) {
+        if self.silence.begin(step.partition(), began, why) {
             tracing::warn!("{}", why.text());
         }
     }

@@ -94,7 +94,7 @@ impl Notes {
 
 /// The newest last: they are written from the end.
 fn batches(pending: Pending, keys: &Keys) -> Vec<Batch> {
-    let mut open: HashMap<Partition, Batch> = HashMap::new();
+    let mut open: BTreeMap<Partition, Batch> = BTreeMap::new();
     let mut full = Vec::new();
     let mut of = |user: &UserId, add: &mut dyn FnMut(&mut Batch)| {
         let partition = keys.of_user(user);

@@ -1,0 +1,247 @@
+//! Clients: they submit, and submit again until they are answered; some cancel, redrive or forget.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::sync::oneshot;
+use tokio::time::{sleep, timeout};
+
+use super::ledger::Told;
+use super::replica::Replica;
+use super::world::Shared;
+use crate::domain::idempotency_key::IdempotencyKey;
+use crate::domain::principal::UserId;
+use crate::domain::retry::RetryPolicy;
+use crate::domain::submission::{DedupRequest, Start, Submission};
+use crate::domain::task::{Priority, TaskId};
+use crate::domain::task_type::{
+    DedupMode, DedupPolicy, FilesRule, Retention, RunnerSpec, TaskType,
+};
+use crate::store::{Admission, Admitted, MatchedBy, Store, StoreError};
+
+pub struct Client {
+    pub world: Shared,
+    pub replicas: Vec<Arc<Replica>>,
+    pub number: usize,
+}
+
+impl Client {
+    pub async fn run(self) {
+        let submissions = 2 + self.world.pick(6);
+        for _ in 0..submissions {
+            sleep(self.world.some_ms(1..3_000)).await;
+            let id = self.submit().await;
+            let Some((user, id)) = id else { continue };
+            if self.world.chance(35) {
+                sleep(self.world.some_ms(1..2_000)).await;
+                self.meddle(user, id).await;
+            }
+        }
+    }
+
+    /// The same submission until there is an answer.
+    async fn submit(&self) -> Option<(UserId, TaskId)> {
+        let user = UserId::parse(["anna", "bernd", "carla"][self.world.pick(3)]).unwrap();
+        let content = self.world.pick(5) as u8;
+        // A key has mostly its own content.
+        let key = self.world.chance(75).then(|| match self.world.chance(90) {
+            true => format!("key{content}"),
+            false => format!("key{}", self.world.pick(5)),
+        });
+        let submission = Submission {
+            task_type: Arc::new(task_type(if content < 3 { "plain" } else { "other" })),
+            params: json!({ "content": content }),
+            files: vec![],
+            priority: self.world.chance(20).then(|| Priority::new(2).unwrap()),
+            start: match self.world.chance(15) {
+                true => Start::After(Duration::from_millis(1_200)),
+                false => Start::Now,
+            },
+            dedup: DedupRequest::default(),
+            tags: BTreeMap::new(),
+        };
+        let named = key
+            .as_ref()
+            .map(|key| IdempotencyKey::parse(key.as_bytes()).unwrap());
+        for _ in 0..60 {
+            let request = format!("request of {}", self.number);
+            let mut admission =
+                Admission::new(user.clone(), named.clone(), submission.clone(), request);
+            admission.task_id = self.nonce(&user);
+            match self.ask(admission).await {
+                Some(Ok((index, epoch, root, admitted))) => {
+                    let id = self.answered(index, &epoch, &root, &user, &key, content, &admitted);
+                    return id.map(|id| (user, id));
+                }
+                Some(Err(_)) | None => sleep(self.world.some_ms(50..1_000)).await,
+            }
+        }
+        None
+    }
+
+    fn nonce(&self, user: &UserId) -> TaskId {
+        let random = self.world.lock().rng.u128(..);
+        let start = TaskId::random(user).as_str()[..4].to_owned();
+        TaskId::parse(&format!("{start}{random:032x}")).unwrap()
+    }
+
+    /// One request to one replica. None: no answer came.
+    async fn ask(
+        &self,
+        admission: Admission,
+    ) -> Option<Result<(usize, String, String, Admitted), StoreError>> {
+        let replica = &self.replicas[self.world.pick(self.replicas.len())];
+        let process = replica.process()?;
+        let (answer, told) = oneshot::channel();
+        let (of, index, world) = (process.clone(), replica.index, self.world.clone());
+        process.spawn(async move {
+            let (epoch, root) = (of.epoch(), of.root(&admission.user));
+            let admitted = of.store.admit(admission).await;
+            // From here on it is acknowledged, whether or not the client hears of it.
+            if let Ok(admitted) = &admitted {
+                acknowledge(&world, index, &epoch, &root, admitted);
+            }
+            let _ = answer.send(admitted.map(|admitted| (index, epoch, root, admitted)));
+        });
+        let answer = timeout(Duration::from_secs(3), told).await.ok()?.ok()?;
+        (!self.world.chance(5)).then_some(answer)
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "everything that an answer is judged by"
+    )]
+    fn answered(
+        &self,
+        replica: usize,
+        _epoch: &str,
+        _root: &str,
+        user: &UserId,
+        key: &Option<String>,
+        content: u8,
+        admitted: &Admitted,
+    ) -> Option<TaskId> {
+        let mut world = self.world.lock();
+        world.note(|| {
+            let word: String = format!("{admitted:?}").chars().take(40).collect();
+            format!(
+                "client {} of {replica}: {user} {key:?} {content}: {word}",
+                self.number
+            )
+        });
+        let (id, binds) = match admitted {
+            Admitted::New(answer) => (&answer.task.id, true),
+            Admitted::Duplicate { answer, matched_by } => {
+                (&answer.task.id, *matched_by == MatchedBy::IdempotencyKey)
+            }
+            Admitted::KeyReused { .. } => {
+                let key = key.clone().unwrap_or_default();
+                let is = world.ledger.key_is(user.as_str(), &key).cloned();
+                if let Some((known, id)) = is
+                    && known == content
+                {
+                    world.fail(format!(
+                        "key {key} of {id} is called reused for its own content"
+                    ));
+                }
+                return None;
+            }
+            Admitted::KeyForgotten => {
+                if world.ledger.forgotten.is_empty() {
+                    world.fail("a key is called forgotten, and nobody forgot".to_owned());
+                }
+                return None;
+            }
+            other => {
+                let why = format!("{other:?} was not to be expected");
+                world.fail(why);
+                return None;
+            }
+        };
+        if let (Some(key), true) = (key, binds) {
+            let found = world.ledger.key(user.as_str(), key, content, id.as_str());
+            if let Err(why) = found {
+                world.fail(why);
+            }
+        }
+        Some(id.clone())
+    }
+
+    async fn meddle(&self, user: UserId, id: TaskId) {
+        let replica = &self.replicas[self.world.pick(self.replicas.len())];
+        let Some(process) = replica.process() else {
+            return;
+        };
+        let what = self.world.pick(4);
+        self.world
+            .note(|| format!("client {}: meddles {what} with {id}", self.number));
+        let (world, of) = (self.world.clone(), process.clone());
+        process.spawn(async move {
+            match what {
+                0 => drop(of.store.cancel(&user, &id).await),
+                1 => drop(of.store.redrive(&user, &id).await),
+                2 => {
+                    world.lock().ledger.forgotten.insert(id.to_string());
+                    drop(of.store.forget(&user, &id).await);
+                }
+                _ => drop(of.store.get(&user, &id).await),
+            }
+        });
+    }
+}
+
+fn acknowledge(world: &Shared, replica: usize, epoch: &str, root: &str, admitted: &Admitted) {
+    let (id, is_new) = match admitted {
+        Admitted::New(answer) => (&answer.task.id, true),
+        Admitted::Duplicate { answer, .. } => (&answer.task.id, false),
+        _ => return,
+    };
+    let mut world = world.lock();
+    let world = &mut *world;
+    let told = Told {
+        replica,
+        epoch,
+        root,
+        id: id.as_str(),
+        is_new,
+    };
+    let data = &world.servers.last().unwrap().data;
+    if let Err(why) = world.ledger.acknowledge(told, data, world.is_fsynced) {
+        world.fail(why);
+    }
+}
+
+fn task_type(name: &str) -> TaskType {
+    TaskType {
+        name: name.to_owned(),
+        description: String::new(),
+        runner: RunnerSpec::Builtin("echo".to_owned()),
+        params_schema: None,
+        version: 1,
+        require_key: false,
+        files: FilesRule::Optional,
+        dedup: DedupPolicy {
+            mode: DedupMode::Return,
+            ignore: vec![],
+            file_name: false,
+            group: None,
+            window: Duration::from_secs(5),
+            window_max: Duration::from_secs(86_400),
+            max_resubmissions: 1,
+        },
+        retry: RetryPolicy {
+            max_attempts: 3,
+            first_delay: Duration::from_secs(1),
+            factor: RetryPolicy::FACTOR,
+            max_delay: RetryPolicy::MAX_DELAY,
+            jitter: RetryPolicy::JITTER,
+        },
+        timeout: Duration::from_secs(3600),
+        lease: Duration::from_secs(30),
+        priority: Priority::DEFAULT,
+        concurrency: None,
+        retention: Retention::default(),
+    }
+}
