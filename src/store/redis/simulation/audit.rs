@@ -127,7 +127,11 @@ fn changes(step: &str, root: &str, before: &Data, after: &Data) -> Found {
             return Err(format!("{id} went from {from} to {to}"));
         }
         let tokens = is.token() - was.token();
-        let is_right = if step == "lease" { tokens >= 1.0 } else { tokens == 0.0 };
+        let is_right = if step == "lease" {
+            tokens >= 1.0
+        } else {
+            tokens == 0.0
+        };
         if !is_right {
             return Err(format!(
                 "the token of {id} went from {} to {}",
