@@ -132,6 +132,14 @@ pub trait Store: Send + Sync + 'static {
     /// What an acknowledgement means here.
     fn durability(&self) -> Durability;
 
+    /// What the store was seen, or is said, to hold to.
+    fn guarantees(&self) -> Guarantees {
+        Guarantees {
+            eviction_policy: Guarantees::NOEVICTION.to_owned(),
+            are_assumed: false,
+        }
+    }
+
     /// Ends all steps under way and lets go of the store.
     async fn close(&self);
 }
@@ -457,6 +465,20 @@ impl Durability {
             Durability::ReplicatedFsync => "replicated-fsync",
         }
     }
+}
+
+/// What acknowledgements rest on, beside durability.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Guarantees {
+    /// What the store does when it is full, in Redis' words; [`Guarantees::NOEVICTION`] is the only one under
+    /// which nothing is lost.
+    pub eviction_policy: String,
+    /// Whether the store shows nothing of it, and the operator vouches for it, and for the durability.
+    pub are_assumed: bool,
+}
+
+impl Guarantees {
+    pub const NOEVICTION: &str = "noeviction";
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use super::api::{Api, AuthMode};
 use super::caller::Caller;
+use crate::store::Guarantees;
 
 /// How long readyz waits for the store and for the blobs.
 const PING_WAIT_MAX: Duration = Duration::from_secs(2);
@@ -110,6 +111,20 @@ pub struct HealthCheck {
     /// `pass` or `fail`.
     #[schema(example = "pass")]
     status: String,
+    /// Of `draining` a boolean; of `eviction_policy` what a full store does, of which only `noeviction` passes.
+    value: Option<serde_json::Value>,
+    /// Of `store`: what acknowledgements survive (`memory`, `fsync` or `replicated-fsync`).
+    durability: Option<String>,
+    /// Of `store` and `eviction_policy`: whether the operator vouches for it, where the store does not show it.
+    assumed: Option<bool>,
+    /// Of `store`: why it fails.
+    output: Option<String>,
+    /// Of `workers`: attempts at a time in this process.
+    capacity: Option<u64>,
+    /// Of `workers`: attempts that run.
+    busy: Option<u64>,
+    /// Of `sandbox`: the layers that are active.
+    layers: Option<Vec<String>>,
 }
 
 #[derive(utoipa::ToSchema)]
@@ -126,12 +141,32 @@ async fn checks(api: &Api) -> (bool, Value) {
         timeout(PING_WAIT_MAX, api.store.ping()),
         timeout(PING_WAIT_MAX, api.blobs.ping()),
     );
-    let has_store = matches!(store, Ok(Ok(())));
+    let store_fault = match store {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(error.to_string()),
+        Err(_) => Some("the store does not answer in time".to_owned()),
+    };
+    let has_store = store_fault.is_none();
+    let Guarantees {
+        eviction_policy,
+        are_assumed,
+    } = api.store.guarantees();
+    let never_evicts = eviction_policy == Guarantees::NOEVICTION;
     let has_blobs = matches!(blobs, Ok(Ok(())));
     let draining = api.draining.is_cancelled();
     let status = |passes: bool| if passes { "pass" } else { "fail" };
     let checks = json!({
-        "store": {"status": status(has_store), "durability": api.store.durability().name()},
+        "store": {
+            "status": status(has_store),
+            "durability": api.store.durability().name(),
+            "assumed": are_assumed,
+            "output": store_fault,
+        },
+        "eviction_policy": {
+            "status": status(never_evicts),
+            "value": eviction_policy,
+            "assumed": are_assumed,
+        },
         "blobs": {"status": status(has_blobs)},
         "workers": {
             "status": "pass",

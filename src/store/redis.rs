@@ -21,7 +21,7 @@ mod admit;
 mod agreement;
 mod api_keys;
 mod chores;
-mod completions;
+mod completion;
 mod confirmations;
 mod diagnosis;
 mod files;
@@ -30,6 +30,7 @@ mod horizon;
 mod keys;
 mod leases;
 mod lifecycle;
+mod lines;
 mod link;
 mod list;
 mod marks;
@@ -60,11 +61,12 @@ use futures_util::future::join_all;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use self::admit::Question;
-use self::completions::Completions;
+use self::admit::{Ask, Question, Way};
+use self::completion::Completion;
 use self::guard::Guard;
 use self::horizon::Horizon;
 use self::keys::{Keys, PARTITIONS, Partition};
+use self::lines::Lines;
 use self::link::Commands;
 use self::marks::Marks;
 use self::memory::Memory;
@@ -74,8 +76,8 @@ use self::suppressed::Notes;
 use super::signals::Signals;
 use super::{
     Admission, Admitted, ApiKey, Cancelled, Checked, Cursor, Durability, Extension, Fenced,
-    Forgotten, Found, Held, Lease, LeaseRequest, LedgerEntry, ListFilter, Missing, Page,
-    RedriveFilter, Redriven, RedrivenMany, Rescued, Store, StoreError, TaskResult,
+    Forgotten, Found, Guarantees, Held, Lease, LeaseRequest, LedgerEntry, ListFilter, Missing,
+    Page, RedriveFilter, Redriven, RedrivenMany, Rescued, Store, StoreError, TaskResult,
 };
 use crate::domain::digest::Sha256Digest;
 use crate::domain::file::{BlobName, File};
@@ -164,7 +166,8 @@ struct Parts {
     signals: Signals,
     notes: Notes,
     memory: Memory,
-    completions: Completions,
+    admissions: Lines<Ask>,
+    completions: Lines<Completion>,
     guard: Guard,
     queue_tasks_max: u64,
     orphans_kept_for: Duration,
@@ -187,7 +190,8 @@ impl RedisStore {
         let stop = CancellationToken::new();
         let parts = Arc::new(Parts {
             horizon: Arc::new(Horizon::new(keys.partitions().count())),
-            completions: Completions::new(keys.partitions().count()),
+            admissions: Lines::new(keys.partitions().count()),
+            completions: Lines::new(keys.partitions().count()),
             memory: Memory::new(keys.partitions().count()),
             steps,
             keys,
@@ -353,19 +357,10 @@ impl Store for RedisStore {
         if let Some(answer) = parts.answer_from_memory(&admission, partition) {
             return Ok(answer);
         }
-        let question = Question::new(
-            &admission,
-            parts.keys.root(partition),
-            parts.room(partition),
-        );
-        let admitted = admit::admit(
-            &parts.steps,
-            question,
-            partition,
-            &parts.memory,
-            &parts.notes,
-        )
-        .await?;
+        let root = parts.keys.root(partition);
+        let question = Question::new(&admission, root, parts.room(partition));
+        let way = Way::Admit(&parts.steps, &parts.admissions, partition);
+        let admitted = admit::admit(way, question, partition, &parts.memory, &parts.notes).await?;
         match &admitted {
             Admitted::New(answer) => parts.tell(&answer.task),
             // It may have been scheduled, and is ready now.
@@ -448,7 +443,7 @@ impl Store for RedisStore {
         let id = held.task.clone();
         let completed = parts
             .completions
-            .complete(&parts.steps, place, held, result)
+            .take(&parts.steps, place, Completion { held, result })
             .await?;
         parts.signals.task_changed(&id);
         Ok(completed)
@@ -667,6 +662,10 @@ impl Store for RedisStore {
 
     fn durability(&self) -> Durability {
         self.0.guard.durability()
+    }
+
+    fn guarantees(&self) -> Guarantees {
+        self.0.guard.guarantees()
     }
 
     async fn close(&self) {

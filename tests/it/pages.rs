@@ -21,7 +21,14 @@ async fn health_has_its_shape() {
         assert!(reply.header("x-request-id").is_some());
     }
     let ready = client.get("/readyz").send().await.json();
-    for check in ["store", "blobs", "workers", "draining"] {
+    for check in [
+        "store",
+        "blobs",
+        "workers",
+        "draining",
+        "eviction_policy",
+        "sandbox",
+    ] {
         assert!(ready["checks"].get(check).is_some(), "{check}: {ready}");
     }
     let health = client.get("/health").send().await.json();

@@ -120,8 +120,35 @@ async fn a_redis_whose_policy_evicts_is_not_used_until_it_is_set_right() {
     let client = service.client();
     server.command(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]);
     unready(&client).await;
+    let checks = client.get("/readyz").send().await.json()["checks"].clone();
+    let eviction = json!({"status": "fail", "value": "allkeys-lru", "assumed": false});
+    assert_eq!(checks["eviction_policy"], eviction, "{checks}");
+    let output = checks["store"]["output"].as_str().unwrap();
+    assert!(output.contains("allkeys-lru"), "{checks}");
     server.command(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]);
     ready(&client).await;
+    let checks = client.get("/readyz").send().await.json()["checks"].clone();
+    let eviction = json!({"status": "pass", "value": "noeviction", "assumed": false});
+    assert_eq!(checks["eviction_policy"], eviction, "{checks}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readyz_shows_what_the_operator_vouches_for() {
+    // As managed servers are: their settings are nobody's business.
+    let server = RedisServer::start(&["--rename-command", "CONFIG", ""]);
+    let setup = replica(&server, &prefix());
+    let service = setup
+        .env("JUSTONCE_REDIS_ASSUME", "noeviction,fsync")
+        .start()
+        .await;
+    let client = service.client();
+    let checks = client.get("/readyz").send().await.json()["checks"].clone();
+    let eviction = json!({"status": "pass", "value": "noeviction", "assumed": true});
+    assert_eq!(checks["eviction_policy"], eviction, "{checks}");
+    assert_eq!(checks["store"]["durability"], "fsync", "{checks}");
+    assert_eq!(checks["store"]["assumed"], true, "{checks}");
+    let reply = client.submit(&task(1), "k").await;
+    assert_eq!(reply.header("durability"), Some("fsync"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,6 @@
 //! `POST /v1/tasks`
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::{RawQuery, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
@@ -69,10 +69,14 @@ pub async fn submit_task(
     body: Body,
 ) -> Result<Response, Problem> {
     query::expect_none(query.as_deref())?;
-    let draft = read_draft(&api, &headers, body).await?;
-    let admitted = match admission_of(&api, &head, draft.clone(), &api.types).await {
+    let text = read_text(&api, &headers, body).await?;
+    let draft = Draft::from_json(&text)?;
+    let admitted = match admission_of(&api, &head, draft, &api.types).await {
         Ok(admission) => admit(&api, admission, Vec::new()).await?,
-        Err(refused) => replay(&api, &head, draft).await?.ok_or(refused)?,
+        Err(refused) => {
+            let draft = Draft::from_json(&text)?;
+            replay(&api, &head, draft).await?.ok_or(refused)?
+        }
     };
     api.store
         .record_submit_latency(&head.user, head.received_at.elapsed());
@@ -124,14 +128,13 @@ pub async fn read_admission(
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Admission, Problem> {
-    let draft = read_draft(api, headers, body).await?;
-    admission_of(api, head, draft, &api.types).await
+    let text = read_text(api, headers, body).await?;
+    admission_of(api, head, Draft::from_json(&text)?, &api.types).await
 }
 
-async fn read_draft(api: &Api, headers: &HeaderMap, body: Body) -> Result<Draft, Problem> {
+async fn read_text(api: &Api, headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
     media_type::require_json(headers, &body)?;
-    let text = read_limited(body, api.limits.json_body_bytes_max).await?;
-    Draft::from_json(&text)
+    read_limited(body, api.limits.json_body_bytes_max).await
 }
 
 async fn admission_of(

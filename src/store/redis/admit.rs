@@ -1,10 +1,14 @@
 //! The decision, as its script is asked and answers.
 
+use std::iter;
+use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use super::keys::{self, Partition};
+use super::lines::{Lines, Together};
 use super::memory::{Answered, Memory};
 use super::packed::Packed;
 use super::record::{
@@ -13,7 +17,7 @@ use super::record::{
 };
 use super::reply::{Reply, senseless};
 use super::scripts::{ADMIT, CHECK, Script};
-use super::step::{Step, Steps};
+use super::step::{Step, Steps, unavailable};
 use super::suppressed::{Notes, Suppressed};
 use crate::domain::digest::Sha256Digest;
 use crate::domain::file::{BlobName, File, Generation};
@@ -29,6 +33,57 @@ use crate::store::{
 /// Rules that a key may have been recorded with, one after the other, before the store is called confused.
 const RULES_TRIED_MAX: usize = 3;
 
+/// Keys and arguments of a submission without files, as many as admit.lua says.
+const ARGS_EACH: usize = 5;
+const FILE_PARTS: usize = 5;
+
+/// A submission as the script is asked: its keys and arguments.
+pub struct Ask {
+    keys: [String; 3],
+    args: Vec<Vec<u8>>,
+}
+
+/// The script, and what it is asked of all of them.
+fn step(script: &'static Script, root: &str, all: &[Ask]) -> Step {
+    let keys = all.iter().flat_map(|ask| &ask.keys).map(String::as_str);
+    let keys: Vec<&str> = iter::once(root).chain(keys).collect();
+    let mut step = Step::new(script, &keys);
+    for arg in all.iter().flat_map(|ask| &ask.args) {
+        step.also(arg);
+    }
+    step
+}
+
+impl Together for Ask {
+    type Answer = Reply;
+    const BATCH_MAX: usize = 64;
+
+    fn bytes(&self) -> usize {
+        self.args.iter().map(Vec::len).sum()
+    }
+
+    async fn step(steps: &Steps, root: &str, all: &[Self]) -> Result<Vec<Reply>, StoreError> {
+        let mut replies = steps.take(step(&ADMIT, root, all)).await?;
+        all.iter().map(|_| replies.part()).collect()
+    }
+}
+
+/// How a submission gets to its script.
+pub enum Way<'a> {
+    /// In company of others.
+    Admit(&'a Steps, &'a Lines<Ask>, Partition),
+    Check(&'a Steps),
+}
+
+impl Way<'_> {
+    async fn ask(&self, root: &str, ask: Ask) -> Result<Reply, StoreError> {
+        match *self {
+            Way::Admit(steps, lines, partition) => lines.take(steps, (partition, root), ask).await,
+            Way::Check(steps) => steps.take(step(&CHECK, root, &[ask])).await,
+        }
+    }
+}
+
 /// A submission on its way to the script.
 pub struct Question<'a> {
     admission: &'a Admission,
@@ -39,6 +94,7 @@ pub struct Question<'a> {
     recorded_rule: Option<FingerprintRule>,
     /// Whether the key is to remember more than its task does.
     with_fields: bool,
+    params: Arc<RawValue>,
 }
 
 impl<'a> Question<'a> {
@@ -49,60 +105,78 @@ impl<'a> Question<'a> {
             room,
             recorded_rule: None,
             with_fields: false,
+            params: admission.submission.params_text(),
         }
     }
 
     /// Asks, and asks once more when the record was made under another rule than today's.
-    async fn ask(
-        &mut self,
-        steps: &Steps,
-        script: &'static Script,
-    ) -> Result<(String, Reply), StoreError> {
+    async fn ask(&mut self, way: Way<'_>) -> Result<(String, Reply), StoreError> {
         for _ in 0..RULES_TRIED_MAX {
-            let mut reply = steps.take(self.step(script)?).await?;
+            let mut reply = way.ask(self.root, self.put()?).await?;
             let word = reply.word()?;
             match word.as_str() {
                 "other-rule" => self.recorded_rule = Some(read_rule(&reply.word()?)?),
                 "fields-wanted" => self.with_fields = true,
+                "broken" => return Err(unavailable(&format!("admit: {}", reply.word()?))),
                 _ => return Ok((word, reply)),
             }
         }
         Err(senseless())
     }
 
-    fn step(&self, script: &'static Script) -> Result<Step, StoreError> {
+    fn put(&self) -> Result<Ask, StoreError> {
         let Admission {
             task_id,
             user,
             key,
             submission,
             rule,
+            fingerprint,
             ..
         } = self.admission;
-        let key_record = match key {
-            Some(key) => keys::key(self.root, user, key),
-            None => self.root.to_owned(),
+        let nothing = || self.root.to_owned();
+        let key = key.as_ref().map(|key| keys::key(self.root, user, key));
+        let claim = match submission.mode() {
+            DedupMode::None => nothing(),
+            DedupMode::Return | DedupMode::Reject => keys::claim(self.root, fingerprint),
         };
-        let task_record = keys::task(self.root, task_id);
-        let rule = rule_text(rule)?;
         let body = self.body()?;
         let (short, long) = match body.len() {
             0..=SHORT_BYTES_MAX => (Some(body.as_str()), ""),
             _ => (None, body.as_str()),
         };
-        let mut step = Step::new(script, &[self.root, &task_record, &key_record])
-            .arg(task_id.as_str())
-            .arg(made(self.admission, &rule, short)?)
-            .arg(self.asked()?)
-            .arg(long);
-        for file in &submission.files {
-            step.also(file.sha256.to_string());
-            step.also(file.generation.as_ref().map_or("", Generation::as_str));
-            step.also(file.size);
-            step.also(file.name.as_deref().unwrap_or_default());
-            step.also(file.media_type.as_deref().unwrap_or_default());
+        let made = made(self.admission, &rule_text(rule)?, short)?;
+        let asked = self.asked()?;
+        let files = &submission.files;
+        let mut args = Vec::with_capacity(ARGS_EACH + FILE_PARTS * files.len());
+        args.extend([task_id.as_str().into(), made, asked, long.into()]);
+        args.push(files.len().to_string().into());
+        for file in files {
+            args.extend([
+                file.sha256.to_string().into(),
+                file.generation
+                    .as_ref()
+                    .map_or("", Generation::as_str)
+                    .into(),
+                file.size.to_string().into(),
+                file.name.as_deref().unwrap_or_default().into(),
+                file.media_type.as_deref().unwrap_or_default().into(),
+            ]);
         }
-        Ok(step)
+        Ok(Ask {
+            keys: [
+                keys::task(self.root, task_id),
+                key.unwrap_or_else(nothing),
+                claim,
+            ],
+            args,
+        })
+    }
+
+    /// Whether nothing is asked but to run it as soon as it can be.
+    fn is_plain(&self) -> bool {
+        let submission = &self.admission.submission;
+        submission.start == Start::Now && submission.files.is_empty() && submission.tags.is_empty()
     }
 
     /// What only this step needs to know, packed.
@@ -116,6 +190,7 @@ impl<'a> Question<'a> {
         let priority_asked = submission.priority.map(|p| i64::from(p.value()));
         let mut packed = Packed::default();
         packed
+            .flag(self.is_plain())
             .text(mode_word(submission.mode()))
             .number(submission.task_type.dedup.max_resubmissions.into())
             .maybe_number(priority_asked)
@@ -145,7 +220,7 @@ impl<'a> Question<'a> {
     fn body(&self) -> Result<String, StoreError> {
         let submission = &self.admission.submission;
         to_json(&Body {
-            params: submission.params_text(),
+            params: self.params.clone(),
             files: submission.files.clone(),
             tags: submission.tags.clone(),
             run_at: match submission.start {
@@ -167,14 +242,14 @@ impl<'a> Question<'a> {
 }
 
 pub async fn admit(
-    steps: &Steps,
+    way: Way<'_>,
     mut question: Question<'_>,
     partition: Partition,
     memory: &Memory,
     notes: &Notes,
 ) -> Result<Admitted, StoreError> {
     let asked_at = Instant::now();
-    let (word, mut reply) = question.ask(steps, &ADMIT).await?;
+    let (word, mut reply) = question.ask(way).await?;
     let admission = question.admission;
     let heard = |matched_by| Heard {
         asked_at,
@@ -185,7 +260,7 @@ pub async fn admit(
     Ok(match word.as_str() {
         "new" => {
             let now = Timestamp::from_ms(reply.number()?);
-            Admitted::New(created(admission, now, &reply.word()?))
+            Admitted::New(created(admission, question.params, now, &reply.word()?))
         }
         // The same step once more, after its outcome was unknown.
         "again" => {
@@ -218,7 +293,7 @@ pub async fn admit(
 }
 
 pub async fn check(steps: &Steps, mut question: Question<'_>) -> Result<Checked, StoreError> {
-    let (word, mut reply) = question.ask(steps, &CHECK).await?;
+    let (word, mut reply) = question.ask(Way::Check(steps)).await?;
     Ok(match word.as_str() {
         "new" => Checked::New,
         "by-key" => Checked::Duplicate {
@@ -244,7 +319,12 @@ pub async fn check(steps: &Steps, mut question: Question<'_>) -> Result<Checked,
 }
 
 /// The task as the script has recorded it: only the time and the copies were its choice.
-fn created(admission: &Admission, now: Timestamp, copies: &str) -> AdmissionAnswer {
+fn created(
+    admission: &Admission,
+    params: Arc<RawValue>,
+    now: Timestamp,
+    copies: &str,
+) -> AdmissionAnswer {
     let submission = &admission.submission;
     let task_type = &submission.task_type;
     let scheduled_at = submission.starts_at(now);
@@ -268,7 +348,7 @@ fn created(admission: &Admission, now: Timestamp, copies: &str) -> AdmissionAnsw
         },
         user: admission.user.clone(),
         fingerprint: counts.then_some(admission.fingerprint),
-        params: submission.params_text(),
+        params,
         files,
         priority: submission.priority(),
         tags: submission.tags.clone(),

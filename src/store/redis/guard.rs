@@ -12,10 +12,13 @@ use super::link::RESPONSE_WAIT_MAX;
 use super::outcome::{Outcome, Refusal, classify};
 use super::reply::senseless;
 use super::step::{Step, Steps, unavailable};
-use crate::store::{Durability, StoreError};
+use crate::store::{Durability, Guarantees, StoreError};
 
 /// Between two looks.
 pub const EVERY: Duration = Duration::from_secs(2);
+
+const POLICY: &str = "maxmemory-policy";
+const NOEVICTION: &str = Guarantees::NOEVICTION;
 
 /// What the operator vouches for where Redis does not show its settings.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -52,6 +55,7 @@ struct Seen {
     fault: Option<String>,
     durability: Durability,
     demand: Option<Demand>,
+    guarantees: Guarantees,
 }
 
 impl Guard {
@@ -60,6 +64,10 @@ impl Guard {
             fault: Some("the settings of Redis were not seen yet".to_owned()),
             durability: Durability::Memory,
             demand: None,
+            guarantees: Guarantees {
+                eviction_policy: "unknown".to_owned(),
+                are_assumed: false,
+            },
         };
         Guard {
             assumed,
@@ -81,6 +89,10 @@ impl Guard {
     pub fn durability(&self) -> Durability {
         let seen = self.seen.read().unwrap_or_else(PoisonError::into_inner);
         seen.durability
+    }
+
+    pub fn guarantees(&self) -> Guarantees {
+        self.seen().guarantees
     }
 
     /// Looks at the settings of every primary.
@@ -121,6 +133,10 @@ fn judge(shown: Option<&[Settings]>, assumed: &Assumed, floor: Durability, can_w
         None if assumed.noeviction => None,
         None => Some("nobody says whether Redis evicts".to_owned()),
     };
+    let guarantees = Guarantees {
+        eviction_policy: policy(shown, assumed),
+        are_assumed: shown.is_none(),
+    };
     let has_aof = shown.is_none() || everywhere("appendonly", "yes");
     let is_fsynced = match shown {
         Some(_) => has_aof && everywhere("appendfsync", "always"),
@@ -143,6 +159,7 @@ fn judge(shown: Option<&[Settings]>, assumed: &Assumed, floor: Durability, can_w
                 fault: eviction.or(Some(too_little)),
                 durability: alone,
                 demand: None,
+                guarantees,
             };
         }
         floor => {
@@ -154,13 +171,29 @@ fn judge(shown: Option<&[Settings]>, assumed: &Assumed, floor: Durability, can_w
         fault: eviction,
         durability,
         demand,
+        guarantees,
     }
+}
+
+/// The worst that any primary shows.
+fn policy(shown: Option<&[Settings]>, assumed: &Assumed) -> String {
+    let policies = |settings: &Settings| settings.get(POLICY).cloned();
+    let policy = match shown {
+        Some(shown) => {
+            let mut all = shown.iter().map(policies);
+            let evicts = |policy: &Option<String>| policy.as_deref() != Some(NOEVICTION);
+            all.find(evicts)
+                .unwrap_or_else(|| Some(NOEVICTION.to_owned()))
+        }
+        None => assumed.noeviction.then(|| NOEVICTION.to_owned()),
+    };
+    policy.unwrap_or_else(|| "unknown".to_owned())
 }
 
 async fn settings(steps: &Steps) -> RedisResult<Vec<Settings>> {
     let mut config = redis::cmd("CONFIG");
     config.arg("GET");
-    config.arg(&["maxmemory-policy", "appendonly", "appendfsync"]);
+    config.arg(&[POLICY, "appendonly", "appendfsync"]);
     let shown = timeout(RESPONSE_WAIT_MAX, steps.link().on_every_primary(&config)).await;
     let shown = shown.map_err(std::io::Error::from)??;
     let shown = shown.into_iter().map(from_redis_value);
@@ -181,10 +214,10 @@ async fn has_waitaof(steps: &Steps) -> Result<bool, StoreError> {
 }
 
 fn eviction(settings: &Settings) -> Option<String> {
-    if is(settings, "maxmemory-policy", "noeviction") {
+    if is(settings, POLICY, NOEVICTION) {
         return None;
     }
-    let policy = settings.get("maxmemory-policy");
+    let policy = settings.get(POLICY);
     Some(format!(
         "Redis may drop records: maxmemory-policy is {}, and must be noeviction",
         policy.map_or("unknown", String::as_str)
@@ -224,6 +257,7 @@ mod tests {
             let shown = [good.clone(), settings(bad, "yes", "always")];
             let seen = judge(Some(&shown), &Assumed::default(), Durability::Memory, false);
             assert!(seen.fault.is_some_and(|fault| fault.contains(bad)));
+            assert_eq!(seen.guarantees.eviction_policy, bad);
         }
         let hidden = judge(None, &Assumed::default(), Durability::Memory, false);
         assert!(hidden.fault.is_some());

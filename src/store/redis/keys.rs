@@ -1,6 +1,7 @@
 //! Names of keys. All keys of one user carry one hash tag, so that every step stays within one slot.
 
 use crate::domain::digest::Sha256Digest;
+use crate::domain::fingerprint::Fingerprint;
 use crate::domain::idempotency_key::IdempotencyKey;
 use crate::domain::principal::UserId;
 use crate::domain::task::TaskId;
@@ -104,6 +105,11 @@ pub fn task(root: &str, id: &TaskId) -> String {
 /// A user's name holds no comma.
 pub fn key(root: &str, user: &UserId, key: &IdempotencyKey) -> String {
     format!("{root}key:{user},{key}")
+}
+
+/// The newest task of a content.
+pub fn claim(root: &str, fingerprint: &Fingerprint) -> String {
+    format!("{root}claim:{}", fingerprint.digest())
 }
 
 pub fn file(root: &str, user: &UserId, sha256: &Sha256Digest) -> String {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::completion::Completion;
 use super::record::{Record, StoredBlob, span_ms, to_json};
 use super::reply::{Reply, senseless};
 use super::scripts::{COMPLETE, EXTEND, FAIL, LEASE, RELEASE, Script};
@@ -66,10 +67,10 @@ pub async fn extend(
 pub async fn complete(
     steps: &Steps,
     root: &str,
-    ended: &[(&Held, &TaskResult)],
+    ended: &[Completion],
 ) -> Result<Vec<Fenced<Task>>, StoreError> {
     let mut step = Step::new(&COMPLETE, &[root]);
-    for (held, result) in ended {
+    for Completion { held, result } in ended {
         step = about(step, held);
         step = match result {
             TaskResult::Inline(raw) => step.arg("inline").arg(raw.get()).arg(""),

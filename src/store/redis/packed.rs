@@ -6,8 +6,16 @@ use crate::store::StoreError;
 use super::reply::senseless;
 
 /// Values on their way into a script.
-#[derive(Default)]
 pub struct Packed(Vec<u8>);
+
+/// More than most records take, so that they need not move while they grow.
+const USUAL_BYTES: usize = 384;
+
+impl Default for Packed {
+    fn default() -> Self {
+        Packed(Vec::with_capacity(USUAL_BYTES))
+    }
+}
 
 impl Packed {
     pub fn nothing(&mut self) -> &mut Self {

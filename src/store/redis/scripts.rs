@@ -15,7 +15,7 @@ pub struct Script {
 pub enum Kind {
     /// Its answer promises that something is on record, and that raises the replica's mark.
     Promises,
-    /// As [`Kind::Promises`], where it names a task that has not ended, or binds one more key.
+    /// As [`Kind::Promises`], where it says so.
     Admits,
     /// It writes, and promises nothing.
     Writes,
@@ -34,10 +34,7 @@ impl Kind {
     fn raise(self) -> &'static str {
         match self {
             Kind::Promises => "mark = redis.call('INCR', mark_key)\n",
-            Kind::Admits => {
-                "if reply[1] == 'new' or reply[1] == 'by-content' and KEYS[3] ~= KEYS[1]\n  \
-                 or promised then\n  mark = redis.call('INCR', mark_key)\nend\n"
-            }
+            Kind::Admits => "if promised then\n  mark = redis.call('INCR', mark_key)\nend\n",
             Kind::Writes | Kind::Reads | Kind::Apart => "",
         }
     }
@@ -103,17 +100,17 @@ macro_rules! scripts {
 }
 
 scripts! {
-    ADMIT = "admit" Admits [clock, record, claim, standing, judge] then [counters, queue, moves, files];
+    ADMIT = "admit" Admits [clock, counters, places] then [record, claim, standing, judge, queue, moves, files];
     CHECK = "check" Reads [clock, record, claim, standing, judge];
-    LEASE = "lease" Writes [clock, record, counters, queue, moves];
-    EXTEND = "extend" Writes [clock, record, counters, queue, holder];
-    COMPLETE = "complete" Promises [clock, record, counters, queue, moves, files, claim, ending];
-    FAIL = "fail" Promises [clock, record, counters, queue, moves, files, claim, ending, holder];
-    RELEASE = "release" Writes [clock, record, counters, queue, moves, files, claim, ending, holder];
-    CANCEL = "cancel" Promises [clock, record, counters, queue, moves, files, claim, ending, owner];
-    REDRIVE = "redrive" Promises [clock, record, counters, queue, moves, claim, standing, owner];
-    FORGET = "forget" Promises [clock, record, counters, queue, moves, files, claim, ending, owner];
-    RESCUE = "rescue" Writes [clock, record, counters, queue, moves, files, claim, ending];
+    LEASE = "lease" Writes [clock, record, counters, places, queue, moves];
+    EXTEND = "extend" Writes [clock, record, counters, places, queue, holder];
+    COMPLETE = "complete" Promises [clock, record, counters, places, queue, moves, files, claim, ending];
+    FAIL = "fail" Promises [clock, record, counters, places, queue, moves, files, claim, ending, holder];
+    RELEASE = "release" Writes [clock, record, counters, places, queue, moves, files, claim, ending, holder];
+    CANCEL = "cancel" Promises [clock, record, counters, places, queue, moves, files, claim, ending, owner];
+    REDRIVE = "redrive" Promises [clock, record, counters, places, queue, moves, claim, standing, owner];
+    FORGET = "forget" Promises [clock, record, counters, places, queue, moves, files, claim, ending, owner];
+    RESCUE = "rescue" Writes [clock, record, counters, places, queue, moves, files, claim, ending];
     GET = "get" Reads [record];
     LIST = "list" Reads [record];
     NOTE = "note" Writes [clock, record, counters];

@@ -328,7 +328,7 @@ fn a_holder_whose_token_is_old_is_seen() {
 fn a_task_that_is_admitted_and_not_queued_is_seen() {
     is_caught(Break {
         script: "admit",
-        is: "enqueue({ id = id, seq = seq, type = type, priority = priority, ready_at = now })",
+        is: "enqueue_all(type, queue)",
         becomes: "",
     });
 }
@@ -337,7 +337,7 @@ fn a_task_that_is_admitted_and_not_queued_is_seen() {
 fn a_content_without_a_claim_is_seen() {
     is_caught(Break {
         script: "admit",
-        is: "write_claim(fingerprint, id, found, detail)",
+        is: "writes[w + 1], writes[w + 2] = claim, cmsgpack.pack(id, nil, nil)",
         becomes: "",
     });
 }

@@ -1,39 +1,107 @@
 #!lua
--- Decides whether a submission is new, a duplicate or refused, and records and enqueues it.
+-- Decides of submissions whether they are new, duplicates or refused, and records and enqueues them: each as if it
+-- had come alone. What is plainly new goes first, all of it in one look and one write.
 -- KEYS[1]  root of the partition: records that only the script can name begin with it
--- KEYS[2]  record of the new task
--- KEYS[3]  record of the key; the root when there is none
--- ARGV[1]  the new task's id, which is the nonce
--- ARGV[2]  what its record ends with, packed: user, type, key or nil, fingerprint, its rule, whether the content
+-- KEYS     then for each submission: record of the new task; record of the key, the root when there is none; claim
+--          on the content, the root when it does not count
+-- ARGV     for each submission:
+--          the new task's id, which is the nonce
+--          what its record ends with, packed: user, type, key or nil, fingerprint, its rule, whether the content
 --          counts, window, attempts granted, retentions of key, result, task, failed task and file (all in ms),
---          names of tags as JSON or nil, submission as JSON, or nil when it is ARGV[4]
--- ARGV[3]  what is asked, packed: mode (return, reject or none), resubmissions at most, priority asked for or nil,
---          priority otherwise, start (now, at or after), its time or span in ms, unfinished tasks at most here,
---          another rule or nil, the fingerprint under it, hashes of fields as JSON or nil
--- ARGV[4]  submission, JSON, or nothing
--- ARGV[5…] for each file: sha256, generation or nothing, size in bytes, name, media type
--- Replies: new, now, files · again, record · by-key, now, record, until or nothing, changes
+--          names of tags as JSON or nil, submission as JSON, or nil when it is the next but one
+--          what is asked, packed: whether it starts at once, without files or tags; mode (return, reject or none),
+--          resubmissions at most, priority asked for or nil, priority otherwise, start (now, at or after), its time
+--          or span in ms, unfinished tasks at most here, another rule or nil, the fingerprint under it, hashes of
+--          fields as JSON or nil
+--          submission, JSON, or nothing
+--          number of files, and for each: sha256, generation or nothing, size in bytes, name, media type
+-- Replies, for each: new, now, files · again, record · by-key, now, record, until or nothing, changes
 --   · by-content, now, record, until or nothing, changes · rejected, record
 --   · key-reused, rule, fields or nothing, record · key-forgotten · other-rule, rule · fields-wanted
---   · file-unknown, sha256 · queue-full
-local starts_at = start == 'at' and start_ms or start == 'after' and after(start_ms) or nil
-local word, found, detail, more = judge()
+--   · file-unknown, sha256 · queue-full · broken, why
+gather_counts()
+local replies, others = {}, {}
+
+-- What nothing on record speaks of.
+local seen = redis.call('MGET', root .. 'open', root .. 'seq', unpack(KEYS, 2))
+local open, seq = tonumber(seen[1] or 0), tonumber(seen[2] or 0)
+local writes, listed, queued = {}, {}, {}
+-- Keys and contents of this very step.
+local taken = {}
+local function among(lists, name)
+  local list = lists[name] or {}
+  lists[name] = list
+  return list
+end
+local at = 1
+for k = 2, #KEYS, 3 do
+  local number = #replies + 1
+  local id, packed, text = ARGV[at], ARGV[at + 1], ARGV[at + 3]
+  local record, key_record, claim = KEYS[k], KEYS[k + 1], KEYS[k + 2]
+  local is_plain, _, _, _, priority, _, _, open_max = cmsgpack.unpack(ARGV[at + 2])
+  if is_plain and not (seen[k + 1] or seen[k + 2] or seen[k + 3]) and open < open_max
+    and not (taken[record] or taken[key_record] or taken[claim]) then
+    local user, type = cmsgpack.unpack(packed)
+    seq, open = seq + 1, open + 1
+    taken[record] = true
+    local w = #writes
+    -- The first values of a record (record.lua), up to those that came packed.
+    writes[w + 1], writes[w + 2] = record, cmsgpack.pack(
+      'queued', seq, priority, now, nil, now, nil, nil,
+      nil, nil, nil, nil, nil, key_record ~= root and now or nil, nil,
+      nil, nil, nil, nil, nil, nil, nil, nil) .. packed
+    w = w + 2
+    if text ~= '' then
+      writes[w + 1], writes[w + 2] = root .. 'body:' .. id, text
+      w = w + 2
+    end
+    -- All else that the key remembers is in the record of the task that it made.
+    if key_record ~= root then
+      taken[key_record] = true
+      writes[w + 1], writes[w + 2] = key_record, cmsgpack.pack(id)
+      w = w + 2
+    end
+    if claim ~= root then
+      taken[claim] = true
+      writes[w + 1], writes[w + 2] = claim, cmsgpack.pack(id, nil, nil)
+    end
+    local list = among(listed, user)
+    list[#list + 1], list[#list + 2] = seq, id
+    local queue = among(queued, type)
+    queue[#queue + 1], queue[#queue + 2] = score(priority, now), place(seq, id)
+    tally_accepted(user, type, 'queued')
+    replies[number] = { 'new', now, '' }
+  else
+    others[#others + 1] = { number, k, at }
+    replies[number] = false
+  end
+  at = at + 5 + 5 * ARGV[at + 4]
+end
+if #writes > 0 then
+  promised = true
+  local w = #writes
+  writes[w + 1], writes[w + 2], writes[w + 3], writes[w + 4] = root .. 'open', open, root .. 'seq', seq
+  redis.call('MSET', unpack(writes))
+  for user, list in pairs(listed) do
+    redis.call('ZADD', list_key('queued', user), unpack(list))
+  end
+  for type, queue in pairs(queued) do
+    enqueue_all(type, queue)
+  end
+end
+if #others == 0 then
+  write_counts()
+  return replies
+end
+
+-- The other parts come here.
 -- How often a task was forgotten here.
 local function changes()
   return redis.call('GET', root .. 'changes') or '0'
 end
 
--- Whoever names a task that has not ended promises it, as if it had made it.
-promised = (word == 'by-key' or word == 'by-content') and not is_ended(found)
-
--- The usual duplicate: nothing of the task is waiting, or nothing is asked of what waits.
-if word == 'by-key' and found.id ~= id and (is_ended(found) or not priority_asked and found.state ~= 'scheduled') then
-  return { word, now, shown(found), detail or '', changes() }
-end
-
--- The other parts come here.
-if word == 'new' then
-  if redis.call('EXISTS', KEYS[2]) == 1 then
+local function create(packed, resubmissions, first_failed_at)
+  if redis.call('EXISTS', task_record) == 1 then
     return { 'again', shown(load(id)) }
   end
   if tonumber(redis.call('GET', root .. 'open') or 0) >= open_max then
@@ -43,13 +111,14 @@ if word == 'new' then
   if unknown then
     return { 'file-unknown', unknown }
   end
+  local starts_at = start == 'at' and start_ms or start == 'after' and after(start_ms) or nil
   local files = {}
-  for i = FILES_FROM, #ARGV, 5 do
+  for i = files_from, files_to, FILE_PARTS do
     local generation, size =
       adopt(user, ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4], after(file_kept))
     files[#files + 1] = ARGV[i] .. ':' .. generation .. ':' .. size
   end
-  for i = FILES_FROM, #ARGV, 5 do
+  for i = files_from, files_to, FILE_PARTS do
     refer(user, ARGV[i])
   end
   files = #files > 0 and table.concat(files, ' ') or nil
@@ -57,20 +126,20 @@ if word == 'new' then
   local state = waits and 'scheduled' or 'queued'
   local seq = redis.call('INCR', root .. 'seq')
   -- The first values of a record (record.lua), up to those that came packed.
-  redis.call('SET', KEYS[2], cmsgpack.pack(
+  redis.call('SET', task_record, cmsgpack.pack(
     state, seq, priority, now, starts_at, not waits and now or nil, waits and starts_at or nil, nil,
     nil, nil, nil, nil, nil, key and now or nil, nil,
-    nil, nil, nil, nil, nil, nil, nil, files) .. ARGV[2])
-  if ARGV[4] ~= '' then
-    redis.call('SET', root .. 'body:' .. id, ARGV[4])
+    nil, nil, nil, nil, nil, nil, nil, files) .. packed)
+  if text ~= '' then
+    redis.call('SET', root .. 'body:' .. id, text)
   end
   redis.call('INCR', root .. 'open')
   if mode ~= 'none' then
-    write_claim(fingerprint, id, found, detail)
+    write_claim(fingerprint, id, resubmissions, first_failed_at)
   end
   -- All else that the key remembers is in the record of the task that it made.
   if key then
-    redis.call('SET', KEYS[3], cmsgpack.pack(id))
+    redis.call('SET', key_record, cmsgpack.pack(id))
   end
   redis.call('ZADD', list_key(state, user), seq, id)
   if tags then
@@ -89,6 +158,7 @@ end
 
 -- The earliest start and the highest priority win.
 local function apply(task)
+  local starts_at = start == 'at' and start_ms or start == 'after' and after(start_ms) or nil
   local waits = task.state == 'scheduled' or task.state == 'queued' or task.state == 'retrying'
   if priority_asked and waits and priority_asked < task.priority then
     task.priority = priority_asked
@@ -111,9 +181,9 @@ end
 -- Binds one more key to a task; gives until when it is kept.
 local function bind_also(task)
   if rule == task.rule then
-    redis.call('SET', KEYS[3], cmsgpack.pack(task.id, now))
+    redis.call('SET', key_record, cmsgpack.pack(task.id, now))
   else
-    redis.call('SET', KEYS[3], cmsgpack.pack(task.id, now, fingerprint, rule, fields))
+    redis.call('SET', key_record, cmsgpack.pack(task.id, now, fingerprint, rule, fields))
   end
   redis.call('SADD', root .. 'keys:' .. task.id, key)
   task.bound_at = now
@@ -129,24 +199,44 @@ local function bind_also(task)
   return ends
 end
 
-if (word == 'by-key' or word == 'by-content') and found.id == id then
-  return { 'again', shown(found) }
-elseif word == 'by-key' then
-  apply(found)
-  return { 'by-key', now, shown(found), detail or '', changes() }
-elseif word == 'by-content' and mode == 'reject' then
-  return { 'rejected', shown(found) }
-elseif word == 'by-content' then
-  -- While a cancelled attempt has not confirmed yet that it stopped, the key stays free for the work anew.
-  local binds = key and found.state ~= 'cancelled'
-  if binds and rule ~= found.rule and not fields then
-    return { 'fields-wanted' }
+local function answer(packed)
+  local word, found, detail, more = judge()
+  if word == 'new' then
+    return create(packed, found, detail)
+  elseif (word == 'by-key' or word == 'by-content') and found.id == id then
+    return { 'again', shown(found) }
+  elseif word == 'by-key' then
+    apply(found)
+    return { 'by-key', now, shown(found), detail or '', changes() }, not is_ended(found)
+  elseif word == 'by-content' and mode == 'reject' then
+    return { 'rejected', shown(found) }
+  elseif word == 'by-content' then
+    -- While a cancelled attempt has not confirmed yet that it stopped, the key stays free for the work anew.
+    local binds = key and found.state ~= 'cancelled'
+    if binds and rule ~= found.rule and not fields then
+      return { 'fields-wanted' }
+    end
+    apply(found)
+    local ends = binds and bind_also(found) or ''
+    return { 'by-content', now, shown(found), ends, changes() }, key or not is_ended(found)
+  elseif word == 'key-reused' then
+    tally(user, 'key_reused', 1)
+    return { word, detail, more or '', shown(found) }
   end
-  apply(found)
-  local ends = binds and bind_also(found) or ''
-  return { 'by-content', now, shown(found), ends, changes() }
-elseif word == 'key-reused' then
-  tally(user, 'key_reused', 1)
-  return { word, detail, more or '', shown(found) }
+  return { word, found }
 end
-return { word, found }
+for _, other in ipairs(others) do
+  local number, in_keys, in_argv = unpack(other)
+  turn_to(in_keys, in_argv)
+  -- A record that cannot be read harms no other submission.
+  local is_well, reply, promises = pcall(answer, ARGV[in_argv + 1])
+  if is_well then
+    -- Whoever names a task that has not ended promises it, as if it had made it.
+    promised = promised or promises or reply[1] == 'new' or reply[1] == 'again'
+    replies[number] = reply
+  else
+    replies[number] = { 'broken', reply.err or tostring(reply) }
+  end
+end
+write_counts()
+return replies

@@ -124,6 +124,13 @@ impl Data {
                 Ok(Value::Array(texts.collect()))
             }
             "SET" => self.set(now, key, args),
+            "MSET" => {
+                for pair in args[1..].chunks(2) {
+                    let set = [b"SET".to_vec(), pair[0].clone(), pair[1].clone()];
+                    self.set(now, pair[0].clone(), &set)?;
+                }
+                Ok(Value::Okay)
+            }
             "INCR" => self.add(key, 1),
             "DECR" => self.add(key, -1),
             "DEL" => {

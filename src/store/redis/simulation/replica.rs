@@ -19,8 +19,8 @@ use crate::store::redis::confirmations::Demand;
 use crate::store::redis::guard::{Assumed, Guard};
 use crate::store::redis::news::Listener;
 use crate::store::redis::{
-    Completions, Durability, Horizon, Marks, Memory, Notes, Parts, RedisStore, Signals, Steps,
-    begin, chores, rescue,
+    Durability, Horizon, Lines, Marks, Memory, Notes, Parts, RedisStore, Signals, Steps, begin,
+    chores, rescue,
 };
 use crate::store::{Fenced, Held, Lease, LeaseRequest, Store, StoreError, TaskResult};
 
@@ -105,7 +105,8 @@ impl Replica {
         let stop = CancellationToken::new();
         let parts = Arc::new(Parts {
             horizon: Arc::new(Horizon::new(keys.partitions().count())),
-            completions: Completions::new(keys.partitions().count()),
+            admissions: Lines::new(keys.partitions().count()),
+            completions: Lines::new(keys.partitions().count()),
             memory: Memory::new(keys.partitions().count()),
             steps,
             keys,

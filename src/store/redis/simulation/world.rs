@@ -294,7 +294,9 @@ impl World {
             return answer;
         }
         if name == "admit" && answer.is_ok() {
-            self.ledger.created(&word(&args[0]), boot);
+            for id in submitted(args) {
+                self.ledger.created(&word(id), boot);
+            }
         }
         let after = &self.servers[at].data;
         if after.is_same(&before) {
@@ -309,6 +311,17 @@ impl World {
         }
         answer
     }
+}
+
+/// Ids of the submissions that a step is asked about, as admit.lua has them.
+fn submitted(mut args: &[Vec<u8>]) -> Vec<&Vec<u8>> {
+    let mut ids = Vec::new();
+    while let [id, _, _, _, files, ..] = args {
+        ids.push(id);
+        let files: usize = word(files).parse().unwrap();
+        args = &args[5 + 5 * files..];
+    }
+    ids
 }
 
 fn error(text: &str) -> RedisError {

@@ -1,8 +1,21 @@
--- What the records say about a submission. ARGV as in admit.lua.
-local id = ARGV[1]
-local user, type, key, fingerprint, rule, _, _, _, _, _, _, _, file_kept, tags = cmsgpack.unpack(ARGV[2])
+-- What the records say about a submission. KEYS and ARGV as in admit.lua.
+-- Where in KEYS and ARGV a submission begins, counted from the end of the one before.
+local KEYS_EACH, FILES_FROM, FILE_PARTS = 3, 5, 5
+local id, task_record, key_record, text, files_from, files_to
+local user, type, key, fingerprint, rule, file_kept, tags
 local mode, max_resubmissions, priority_asked, priority, start, start_ms, open_max, other_rule, other_fingerprint,
-  fields = cmsgpack.unpack(ARGV[3])
+  fields
+-- Turns to the submission that begins there. What follows is about that one.
+local function turn_to(in_keys, in_argv)
+  local _
+  task_record, key_record = KEYS[in_keys], KEYS[in_keys + 1]
+  id, text = ARGV[in_argv], ARGV[in_argv + 3]
+  files_from = in_argv + FILES_FROM
+  files_to = files_from + FILE_PARTS * ARGV[in_argv + 4] - 1
+  user, type, key, fingerprint, rule, _, _, _, _, _, _, _, file_kept, tags = cmsgpack.unpack(ARGV[in_argv + 1])
+  _, mode, max_resubmissions, priority_asked, priority, start, start_ms, open_max, other_rule, other_fingerprint,
+    fields = cmsgpack.unpack(ARGV[in_argv + 2])
+end
 -- Gives a word and what belongs to it:
 --   new          resubmissions so far and the time of the first failure, nil when none are on record
 --   by-key       the task, until when the key is kept
@@ -11,7 +24,7 @@ local mode, max_resubmissions, priority_asked, priority, start, start_ms, open_m
 --   key-forgotten
 --   other-rule   the recorded rule: the caller is to say the fingerprint under it
 local function judge()
-  local bound = key and redis.call('GET', KEYS[3])
+  local bound = key and redis.call('GET', key_record)
   if bound then
     local bound_id, bound_at, bound_fingerprint, bound_rule, bound_fields = cmsgpack.unpack(bound)
     local task = load(bound_id)
@@ -54,9 +67,8 @@ local function judge()
   return 'new'
 end
 -- The first file that was neither uploaded before nor with this submission, or nil.
-local FILES_FROM = 5
 local function unknown_file()
-  for i = FILES_FROM, #ARGV, 5 do
+  for i = files_from, files_to, FILE_PARTS do
     if ARGV[i + 1] == '' and redis.call('EXISTS', KEYS[1] .. 'file:' .. ARGV[i] .. ':' .. user) == 0 then
       return ARGV[i]
     end

@@ -1,6 +1,5 @@
 -- A task's record: one packed string, so that one command reads it and one writes it. A submission or a result
 -- that is longer than SHORT bytes lies beside it, so that no step copies it.
-local root = KEYS[1]
 local SHORT = 512
 local function task_key(id)
   return root .. 'task:' .. id
