@@ -65,7 +65,16 @@ local function expire(task)
   redis.call('ZADD', root .. 'expiry', next_expiry(task), task.id)
 end
 
+-- The first deadline of each kind.
+local first_at = {}
+local function look_at(set)
+  first_at[set] = tonumber(redis.call('ZRANGE', root .. set, 0, 0, 'WITHSCORES')[2])
+end
 local function head(set)
+  look_at(set)
+  if not first_at[set] or first_at[set] > now then
+    return {}
+  end
   return redis.call('ZRANGE', root .. set, '-inf', now, 'BYSCORE', 'LIMIT', 0, max)
 end
 
@@ -100,11 +109,14 @@ for _, member in ipairs(files) do
   redis.call('DEL', file_key(user, sha256))
   redis.call('ZREM', root .. 'file-expiry', member)
 end
+local was_idle = #waiting + #ending + #files == 0
 local next_at = nil
 for _, set in ipairs({ 'due', 'expiry', 'file-expiry' }) do
-  local first = redis.call('ZRANGE', root .. set, 0, 0, 'WITHSCORES')
-  if first[2] and (not next_at or tonumber(first[2]) < next_at) then
-    next_at = tonumber(first[2])
+  if not was_idle then
+    look_at(set)
+  end
+  if first_at[set] then
+    next_at = math.min(first_at[set], next_at or first_at[set])
   end
 end
 local more = #waiting == max or #ending == max or #files == max
