@@ -68,7 +68,11 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let draining = CancellationToken::new();
     let unfinished = TaskTracker::new();
     let sandbox = wiring::sandbox(&settings)?;
-    let gauge = WorkerGauge::new(settings.workers);
+    let gauge = WorkerGauge::new(
+        wiring::worker_name(),
+        settings.types.run_inside().map(str::to_owned).collect(),
+        settings.workers,
+    );
     let api = Api::new(Parts {
         store: store.clone(),
         blobs: blobs.clone(),
@@ -175,7 +179,6 @@ impl Work {
             runners: runners::for_types(&settings.types, &surroundings),
             types: Arc::new(settings.types.clone()),
             limits: settings.limits.clone(),
-            worker: format!("{}-{:08x}", std::process::id(), fastrand::u32(..)),
             gauge,
             store,
             blobs,

@@ -57,8 +57,8 @@
 //! - …SHA-256 over whole files? A sample misses changes between its points. With SHA instructions the whole
 //!   file costs less than receiving it.
 //! - …leases without an fsync on the embedded store? A lease that a power loss undoes was held by a worker
-//!   that the same power loss ended; a killed process loses nothing. Admissions and ends are always fsynced
-//!   before they are answered.
+//!   that the same power loss ended; a killed process loses nothing. Workers outside live on, so that their leases
+//!   are fsynced, and kept over restarts. Admissions and ends are always fsynced before they are answered.
 //! - …marks, one for each replica and partition, that only promises raise? A mark that every step raised would
 //!   call the loss of a heartbeat lost state at every failover; one that replicas shared would be raised past
 //!   the gap by those who have not seen it.
@@ -75,6 +75,7 @@ pub mod domain;
 pub mod http;
 pub mod limits;
 pub mod parsers;
+pub mod results;
 pub mod runner;
 pub mod runners;
 pub mod sandbox;

@@ -35,7 +35,7 @@ pub fn for_types(types: &TaskTypes, surroundings: &Surroundings) -> Runners {
     let runner = |spec: &RunnerSpec| -> Option<Arc<dyn Runner>> {
         match spec {
             RunnerSpec::Builtin(name) if name == "echo" => Some(Arc::new(Echo)),
-            RunnerSpec::Builtin(_) => None,
+            RunnerSpec::Builtin(_) | RunnerSpec::External => None,
             RunnerSpec::Sandboxed(name) => {
                 let kind = Kind::from_name(name)?;
                 Some(Arc::new(SandboxedRunner::new(

@@ -9,6 +9,7 @@ mod ended;
 pub mod redis;
 pub mod signals;
 
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -23,6 +24,7 @@ use crate::domain::stats::{Crew, Stats};
 use crate::domain::submission::Submission;
 use crate::domain::task::{FencingToken, Progress, State, Task, TaskError, TaskId};
 use crate::domain::timestamp::Timestamp;
+use crate::domain::worker::Worker;
 use signals::{Signals, Watch};
 
 #[async_trait]
@@ -33,8 +35,12 @@ pub trait Store: Send + Sync + 'static {
     /// What [`Store::admit`] would decide; changes nothing.
     async fn check(&self, admission: Admission) -> Result<Checked, StoreError>;
 
-    /// Leases up to `max` tasks that are ready, most important and oldest first. Each counts as an attempt.
+    /// Leases up to `max` tasks that are ready, most important and oldest first; none of types that are paused.
+    /// Each counts as an attempt.
     async fn lease(&self, request: LeaseRequest) -> Result<Vec<Lease>, StoreError>;
+
+    /// The task of a lease that is still held. Changes nothing, and counts nothing.
+    async fn held(&self, held: &Held) -> Result<Fenced<Task>, StoreError>;
 
     /// Renews a lease, and records progress.
     async fn extend(
@@ -94,9 +100,21 @@ pub trait Store: Send + Sync + 'static {
     async fn stats(&self, user: Option<&UserId>) -> Result<Stats, StoreError>;
 
     /// Says what the workers of this process do; gives what those of all replicas do, as of a second ago.
-    async fn muster(&self, own: Crew) -> Result<Crew, StoreError> {
-        Ok(own)
+    async fn muster(&self, own: Worker) -> Result<Crew, StoreError> {
+        Ok(Crew::of(&own))
     }
+
+    /// As [`Store::muster`], one by one, and the workers outside by the leases that they hold.
+    async fn workers(&self, own: Worker) -> Result<Vec<Worker>, StoreError>;
+
+    /// Leases no tasks of this type any more: at once here, and within a second by all replicas. Attempts that
+    /// run go on. Pausing twice is pausing once.
+    async fn pause(&self, task_type: &str) -> Result<(), StoreError>;
+
+    async fn resume(&self, task_type: &str) -> Result<(), StoreError>;
+
+    /// The types that are paused.
+    async fn paused(&self) -> Result<BTreeSet<String>, StoreError>;
 
     /// Counts the time from a whole request to its answer.
     fn record_submit_latency(&self, user: &UserId, took: Duration);
@@ -258,14 +276,36 @@ pub enum Checked {
 pub struct LeaseRequest {
     pub types: Vec<String>,
     pub max: usize,
-    pub worker: String,
+    pub holder: Holder,
     /// How long each lease lasts without renewal, by type.
-    pub lease: std::collections::HashMap<String, Duration>,
+    pub lease: HashMap<String, Duration>,
+}
+
+/// Who is to hold leases.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// Workers of this process, which end with it.
+    Inside,
+    /// A worker elsewhere, which outlives this process: its leases are as durable as tasks are.
+    Outside {
+        worker: String,
+        /// Of this call. Within [`LeaseRequest::NONCE_KEPT`] of the leases that it took, a repeat gives those of
+        /// them that are still held, and no others.
+        nonce: Option<String>,
+    },
 }
 
 impl LeaseRequest {
     /// For types that `lease` does not name.
     pub const LEASE_DEFAULT: Duration = Duration::from_secs(30);
+
+    /// How long a call can be repeated under its nonce.
+    pub const NONCE_KEPT: Duration = Duration::from_secs(60);
+
+    pub fn lease_of(&self, task_type: &str) -> Duration {
+        let lease = self.lease.get(task_type).copied();
+        lease.unwrap_or(Self::LEASE_DEFAULT)
+    }
 }
 
 /// The right to run one attempt.

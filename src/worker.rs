@@ -36,8 +36,6 @@ pub struct Tools {
     pub limits: Limits,
     /// Its capacity is the bound for work that uses the processor.
     pub gauge: WorkerGauge,
-    /// The name that leases are taken under.
-    pub worker: String,
 }
 
 impl Workshop {

@@ -94,6 +94,13 @@ pub async fn sandbox_layers(sandbox: &Sandbox) -> Vec<String> {
     }
 }
 
+/// What the workers of this process are called: the machine, the process, and what no other start has.
+pub fn worker_name() -> String {
+    let machine = rustix::system::uname();
+    let machine = machine.nodename().to_string_lossy();
+    format!("{machine}-{}-{:08x}", std::process::id(), fastrand::u32(..))
+}
+
 /// Serves until `stop` fires and the requests under way have ended, or the grace is over.
 pub async fn serve_http(listener: TcpListener, api: Api, stop: CancellationToken, grace: Duration) {
     let (limits, base_path) = (api.limits.clone(), api.edge.base_path.clone());

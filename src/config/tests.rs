@@ -206,6 +206,14 @@ fn what_cannot_hold_refuses_to_start() {
             "exactly one",
         ),
         (
+            "[task_types.t]\nrunner = { external = false }".into(),
+            "runner.external is true",
+        ),
+        (
+            "[task_types.t]\nrunner = { external = true }\nconcurrency = 2".into(),
+            "runs none here",
+        ),
+        (
             "[task_types.\"a b\"]\nrunner = { builtin = \"echo\" }".into(),
             "the name is 1 to 64",
         ),

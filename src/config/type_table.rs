@@ -43,7 +43,7 @@ struct RunnerTable {
     command: Option<Vec<String>>,
     builtin: Option<String>,
     http: Option<Value>,
-    external: Option<Value>,
+    external: Option<bool>,
 }
 
 /// A path, relative to the configuration file, or the schema itself.
@@ -167,7 +167,17 @@ impl TypeTable {
             &runner.external,
         ) {
             (None, None, Some(_), None) => Err(comes_later("runner.http")),
-            (None, None, None, Some(_)) => Err(comes_later("runner.external")),
+            (None, None, None, Some(true)) => {
+                if self.concurrency.is_some() {
+                    return Err(ConfigError::new(
+                        "concurrency bounds attempts in this process, and runner.external runs none here",
+                    ));
+                }
+                defaults.task_type(name, RunnerSpec::External)
+            }
+            (None, None, None, Some(false)) => {
+                Err(ConfigError::new("runner.external is true, or not there"))
+            }
             (Some(command), None, None, None) => {
                 if command.first().is_none_or(String::is_empty) {
                     return Err(ConfigError::new("runner.command names no program"));
@@ -189,7 +199,7 @@ impl TypeTable {
                 Ok(TaskType { name, ..base })
             }
             _ => Err(ConfigError::new(
-                "runner needs exactly one of command and builtin",
+                "runner needs exactly one of command, builtin and external",
             )),
         }
     }

@@ -28,21 +28,40 @@ impl RetryPolicy {
         let spread = 1.0 + self.jitter * (2.0 * chance - 1.0);
         Duration::from_secs_f64((seconds * spread).max(0.0))
     }
+
+    /// The wait after a failed `attempt` of a task that has `max_attempts` by now: a redrive begins a new
+    /// budget of attempts, and the delays begin anew with it.
+    pub fn backoff(&self, attempt: u32, max_attempts: u32, chance: f64) -> Duration {
+        let before_budget = max_attempts.saturating_sub(self.max_attempts);
+        let failures = attempt.saturating_sub(before_budget).max(1);
+        self.delay(failures, chance)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn delays_double_up_to_their_cap_and_stay_within_the_jitter() {
-        let policy = RetryPolicy {
+    fn policy() -> RetryPolicy {
+        RetryPolicy {
             max_attempts: 4,
             first_delay: Duration::from_secs(60),
             factor: RetryPolicy::FACTOR,
             max_delay: RetryPolicy::MAX_DELAY,
             jitter: RetryPolicy::JITTER,
-        };
+        }
+    }
+
+    #[test]
+    fn a_redrive_begins_the_delays_anew() {
+        let seconds = |attempt, max| policy().backoff(attempt, max, 0.5).as_secs();
+        assert_eq!([seconds(1, 4), seconds(3, 4)], [60, 240]);
+        assert_eq!([seconds(5, 8), seconds(6, 8)], [60, 120]);
+    }
+
+    #[test]
+    fn delays_double_up_to_their_cap_and_stay_within_the_jitter() {
+        let policy = policy();
         let middle = |failures| policy.delay(failures, 0.5).as_secs();
         assert_eq!([middle(1), middle(2), middle(3)], [60, 120, 240]);
         assert_eq!(middle(50), 3600);

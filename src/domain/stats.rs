@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::task::State;
 use super::timestamp::Timestamp;
+use super::worker::{Place, Worker};
 
 /// Everything that the store counts, for all users or for one.
 #[derive(Clone, Debug)]
@@ -26,6 +27,21 @@ pub struct Crew {
     pub busy: u64,
     pub idle: u64,
     pub replicas: u64,
+}
+
+impl Crew {
+    /// Of one process.
+    pub fn of(worker: &Worker) -> Self {
+        let capacity = match worker.place {
+            Place::Inside { capacity } => capacity,
+            Place::Outside => 0,
+        };
+        Crew {
+            busy: worker.running,
+            idle: capacity.saturating_sub(worker.running),
+            replicas: 1,
+        }
+    }
 }
 
 /// Tasks by state.

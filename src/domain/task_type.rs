@@ -30,7 +30,7 @@ pub struct TaskType {
     /// How long a worker may be silent before its attempt is given up.
     pub lease: Duration,
     pub priority: Priority,
-    /// Attempts at a time in this process; no bound of its own when absent.
+    /// Attempts at a time in this process; no bound of its own when absent, as always with workers outside.
     pub concurrency: Option<usize>,
     pub retention: Retention,
 }
@@ -44,6 +44,8 @@ pub enum RunnerSpec {
     Sandboxed(String),
     /// A program of the operator's and its arguments.
     Command(Vec<String>),
+    /// Nothing here: workers outside lease its tasks over HTTP.
+    External,
 }
 
 /// Whether a task type takes files.
@@ -169,7 +171,7 @@ impl TaskType {
     pub fn files_max(&self) -> Option<usize> {
         match self.runner {
             RunnerSpec::Sandboxed(_) => Some(1),
-            RunnerSpec::Builtin(_) | RunnerSpec::Command(_) => None,
+            RunnerSpec::Builtin(_) | RunnerSpec::Command(_) | RunnerSpec::External => None,
         }
     }
 
@@ -200,6 +202,14 @@ impl TaskTypes {
 
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)
+    }
+
+    /// Those that processes of the service run.
+    pub fn run_inside(&self) -> impl Iterator<Item = &str> {
+        let inside = self
+            .iter()
+            .filter(|made| made.runner != RunnerSpec::External);
+        inside.map(|made| made.name.as_str())
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Arc<TaskType>> {

@@ -33,7 +33,7 @@ pub async fn metrics(State(api): State<Api>, headers: HeaderMap) -> Result<Respo
     let mut registry = Registry::default();
     let seen = async {
         let stats = api.store.stats(None).await?;
-        Ok((stats, api.store.muster(api.workers.crew()).await?))
+        Ok((stats, api.store.muster(api.workers.report()).await?))
     };
     let seen: Result<_, StoreError> = seen.await;
     register_health(seen.as_ref().err(), &mut registry);

@@ -1,6 +1,6 @@
 //! A store and blobs for tests of what surrounds the handlers: they keep API keys, and fail on demand.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -20,6 +20,7 @@ use crate::domain::stats::{Latencies, StateCounts, Stats, Windows};
 use crate::domain::task::{Progress, State, Task, TaskError, TaskId};
 use crate::domain::task_type::TaskTypes;
 use crate::domain::timestamp::Timestamp;
+use crate::domain::worker::Worker;
 use crate::limits::Limits;
 use crate::store::signals::Signals;
 use crate::store::*;
@@ -43,7 +44,7 @@ pub fn parts(store: &Arc<StandIn>, auth: AuthMode) -> Parts {
         },
         unfinished: TaskTracker::new(),
         draining: CancellationToken::new(),
-        workers: WorkerGauge::new(4),
+        workers: WorkerGauge::new("w".into(), Default::default(), 4),
         sandbox: vec!["rlimits".to_owned()],
     }
 }
@@ -91,6 +92,21 @@ impl Store for StandIn {
     }
     async fn lease(&self, _: LeaseRequest) -> Result<Vec<Lease>, StoreError> {
         beyond()
+    }
+    async fn held(&self, _: &Held) -> Result<Fenced<Task>, StoreError> {
+        beyond()
+    }
+    async fn workers(&self, own: Worker) -> Result<Vec<Worker>, StoreError> {
+        self.step(vec![own])
+    }
+    async fn pause(&self, _: &str) -> Result<(), StoreError> {
+        beyond()
+    }
+    async fn resume(&self, _: &str) -> Result<(), StoreError> {
+        beyond()
+    }
+    async fn paused(&self) -> Result<BTreeSet<String>, StoreError> {
+        self.step(BTreeSet::new())
     }
     async fn extend(&self, _: Held, _: Option<Progress>) -> Result<Fenced<Extension>, StoreError> {
         beyond()

@@ -29,7 +29,7 @@ pub async fn stats(State(api): State<Api>, Caller(principal): Caller) -> Result<
     let sees_all = api.edge.auth == AuthMode::Off || principal.scopes.allow(Scope::Metrics);
     let user = (!sees_all).then_some(&principal.user);
     let stats = api.store.stats(user).await?;
-    let crew = api.store.muster(api.workers.crew()).await?;
+    let crew = api.store.muster(api.workers.report()).await?;
     let document = StatsDocument::new(&stats, crew, sees_all);
     Ok(([(header::CACHE_CONTROL, "no-store")], Json(document)).into_response())
 }

@@ -30,7 +30,7 @@ struct TypeView<'a> {
     description: &'a str,
     /// Part of the fingerprint: a new version makes all work new.
     version: u32,
-    /// `builtin`, `sandboxed` or `command`.
+    /// `builtin`, `sandboxed`, `command` or `external`.
     runner: &'static str,
     /// JSON Schema; null when any object will do.
     #[schema(value_type = Option<Object>)]
@@ -128,11 +128,12 @@ impl<'a> TypeView<'a> {
 }
 
 /// Never what it runs: an operator's command line may hold secrets.
-fn kind(runner: &RunnerSpec) -> &'static str {
+pub fn kind(runner: &RunnerSpec) -> &'static str {
     match runner {
         RunnerSpec::Builtin(_) => "builtin",
         RunnerSpec::Sandboxed(_) => "sandboxed",
         RunnerSpec::Command(_) => "command",
+        RunnerSpec::External => "external",
     }
 }
 

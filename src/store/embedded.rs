@@ -20,6 +20,9 @@ mod key;
 mod leases;
 mod lifecycle;
 mod list;
+mod nonces;
+mod outside;
+mod pauses;
 mod readers;
 mod record;
 mod rescue;
@@ -28,6 +31,7 @@ mod step;
 mod suppressed;
 mod writer;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,7 +46,7 @@ use super::ended::EndedTasks;
 use super::signals::Signals;
 use super::{
     Admission, AdmissionAnswer, Admitted, ApiKey, Cancelled, Checked, Durability, Extension,
-    Fenced, Forgotten, Found, Held, Lease, LeaseRequest, LedgerEntry, ListFilter, Page,
+    Fenced, Forgotten, Found, Held, Holder, Lease, LeaseRequest, LedgerEntry, ListFilter, Page,
     RedriveFilter, Redriven, RedrivenMany, Rescued, Store, StoreError, TaskResult,
 };
 use crate::domain::digest::Sha256Digest;
@@ -50,6 +54,7 @@ use crate::domain::file::{BlobName, File};
 use crate::domain::principal::UserId;
 use crate::domain::stats::Stats;
 use crate::domain::task::{Progress, Task, TaskError, TaskId};
+use crate::domain::worker::Worker;
 
 pub use self::schema::OpenError;
 
@@ -248,9 +253,20 @@ impl Store for EmbeddedStore {
     }
 
     async fn lease(&self, request: LeaseRequest) -> Result<Vec<Lease>, StoreError> {
+        let promise = match request.holder {
+            Holder::Inside => Promise::Relaxed,
+            // It may survive a power loss, and its token must not be given out again.
+            Holder::Outside { .. } => Promise::Durable,
+        };
         self.0
-            .relaxed(move |step| leases::lease(step, &request))
+            .writer
+            .step(promise, move |step| leases::lease(step, &request))
             .await
+    }
+
+    async fn held(&self, held: &Held) -> Result<Fenced<Task>, StoreError> {
+        let held = held.clone();
+        self.0.read(move |sql| leases::held(sql, &held)).await
     }
 
     async fn extend(
@@ -354,6 +370,30 @@ impl Store for EmbeddedStore {
         self.0
             .read_counted(move |sql| counters::stats(sql, user.as_ref(), now()))
             .await
+    }
+
+    async fn workers(&self, own: Worker) -> Result<Vec<Worker>, StoreError> {
+        let mut workers = self.0.read(outside::workers).await?;
+        workers.insert(0, own);
+        Ok(workers)
+    }
+
+    async fn pause(&self, task_type: &str) -> Result<(), StoreError> {
+        let task_type = task_type.to_owned();
+        self.0
+            .durable(move |step| pauses::pause(step, &task_type))
+            .await
+    }
+
+    async fn resume(&self, task_type: &str) -> Result<(), StoreError> {
+        let task_type = task_type.to_owned();
+        self.0
+            .durable(move |step| pauses::resume(step, &task_type))
+            .await
+    }
+
+    async fn paused(&self) -> Result<BTreeSet<String>, StoreError> {
+        self.0.read(pauses::all).await
     }
 
     fn record_submit_latency(&self, user: &UserId, took: Duration) {

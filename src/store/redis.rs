@@ -38,7 +38,9 @@ mod memory;
 mod muster;
 mod news;
 mod outcome;
+mod outside;
 mod packed;
+mod pauses;
 mod record;
 mod reply;
 mod rescue;
@@ -51,6 +53,7 @@ mod step;
 mod suppressed;
 mod trust;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -71,6 +74,7 @@ use self::link::Commands;
 use self::marks::Marks;
 use self::memory::Memory;
 use self::news::Listener;
+use self::pauses::Pauses;
 use self::step::{Step, Steps, unavailable};
 use self::suppressed::Notes;
 use super::signals::Signals;
@@ -85,6 +89,7 @@ use crate::domain::principal::UserId;
 use crate::domain::stats::{Crew, Stats};
 use crate::domain::task::{Progress, State, Task, TaskError, TaskId};
 use crate::domain::timestamp::Timestamp;
+use crate::domain::worker::Worker;
 
 pub use self::address::Address;
 pub use self::diagnosis::{Diagnosis, diagnose};
@@ -169,6 +174,7 @@ struct Parts {
     admissions: Lines<Ask>,
     completions: Lines<Completion>,
     guard: Guard,
+    pauses: Arc<Pauses>,
     queue_tasks_max: u64,
     orphans_kept_for: Duration,
     pinged_at: Mutex<Option<Instant>>,
@@ -198,6 +204,7 @@ impl RedisStore {
             signals: Signals::default(),
             notes: Notes::default(),
             guard,
+            pauses: Arc::default(),
             queue_tasks_max: options.queue_tasks_max,
             orphans_kept_for: options.orphans_kept_for,
             pinged_at: Mutex::default(),
@@ -251,6 +258,7 @@ impl Parts {
             channel: self.keys.news(),
             horizon: self.horizon.clone(),
             signals: self.signals.clone(),
+            pauses: self.pauses.clone(),
             stop,
         };
         tokio::spawn(listener.run());
@@ -298,6 +306,14 @@ impl Parts {
             if self.horizon.queued_up_to(partition, seq) {
                 self.signals.work_is_ready();
             }
+        }
+        Ok(())
+    }
+
+    async fn look_at_pauses(&self) -> Result<(), StoreError> {
+        let paused = pauses::all(&self.steps, &self.keys).await?;
+        if self.pauses.know(paused) {
+            self.signals.work_is_ready();
         }
         Ok(())
     }
@@ -382,6 +398,17 @@ impl Store for RedisStore {
     /// Partitions take turns; within each, the most important and oldest tasks go first.
     async fn lease(&self, request: LeaseRequest) -> Result<Vec<Lease>, StoreError> {
         let parts = &*self.0;
+        let nonce = leases::Nonce::of(&request.holder);
+        if let Some(leases) = leases::earlier(&parts.steps, &parts.keys, &request, &nonce).await? {
+            return Ok(leases);
+        }
+        let request = LeaseRequest {
+            types: parts.pauses.open(&request.types),
+            ..request
+        };
+        if request.types.is_empty() {
+            return Ok(Vec::new());
+        }
         let mut promising = parts.horizon.promising(&request.types);
         if !promising.is_empty() {
             let turn = fastrand::usize(..promising.len());
@@ -395,7 +422,7 @@ impl Store for RedisStore {
                 break;
             }
             let root = parts.keys.root(partition);
-            let taken = match leases::lease(&parts.steps, root, &request, max).await {
+            let taken = match leases::lease(&parts.steps, root, &request, &nonce, max).await {
                 Ok(taken) => taken,
                 // Other partitions may be elsewhere, and well.
                 Err(error) => {
@@ -420,6 +447,12 @@ impl Store for RedisStore {
             parts.signals.due_is_sooner();
         }
         Ok(leases)
+    }
+
+    async fn held(&self, held: &Held) -> Result<Fenced<Task>, StoreError> {
+        let parts = &*self.0;
+        let root = parts.root(&held.user);
+        lifecycle::held(&parts.steps, root, held).await
     }
 
     async fn extend(
@@ -579,8 +612,31 @@ impl Store for RedisStore {
         stats::stats(&parts.steps, &parts.keys, user).await
     }
 
-    async fn muster(&self, own: Crew) -> Result<Crew, StoreError> {
-        muster::muster(&self.0.steps, &self.0.keys, own).await
+    async fn muster(&self, own: Worker) -> Result<Crew, StoreError> {
+        muster::muster(&self.0.steps, &self.0.keys, &own).await
+    }
+
+    async fn workers(&self, own: Worker) -> Result<Vec<Worker>, StoreError> {
+        let Parts { steps, keys, .. } = &*self.0;
+        let mut workers = muster::all(steps, keys, &own).await?;
+        workers.extend(outside::workers(steps, keys).await?);
+        Ok(workers)
+    }
+
+    async fn pause(&self, task_type: &str) -> Result<(), StoreError> {
+        let parts = &*self.0;
+        pauses::pause(&parts.steps, &parts.keys, task_type).await?;
+        parts.look_at_pauses().await
+    }
+
+    async fn resume(&self, task_type: &str) -> Result<(), StoreError> {
+        let parts = &*self.0;
+        pauses::resume(&parts.steps, &parts.keys, task_type).await?;
+        parts.look_at_pauses().await
+    }
+
+    async fn paused(&self) -> Result<BTreeSet<String>, StoreError> {
+        pauses::all(&self.0.steps, &self.0.keys).await
     }
 
     fn record_submit_latency(&self, user: &UserId, took: Duration) {

@@ -16,6 +16,8 @@ struct Inner {
     work: Notify,
     due: Notify,
     tasks: Mutex<HashMap<TaskId, Waiters>>,
+    /// Those who wait for work of some types on behalf of others.
+    lines: Mutex<HashMap<Vec<String>, Waiters>>,
 }
 
 #[derive(Debug)]
@@ -28,6 +30,28 @@ impl Signals {
     /// Tasks have become ready to run.
     pub fn work_is_ready(&self) {
         self.0.work.notify_one();
+        for line in self.lines().values() {
+            line.notify.notify_one();
+        }
+    }
+
+    /// A place in the line of those who wait for work of these types.
+    pub fn line(&self, types: &[String]) -> Line {
+        let mut lines = self.lines();
+        let waiters = lines.entry(types.to_vec()).or_insert_with(|| Waiters {
+            count: 0,
+            notify: Arc::default(),
+        });
+        waiters.count += 1;
+        Line {
+            types: types.to_vec(),
+            signals: self.clone(),
+            notify: waiters.notify.clone(),
+        }
+    }
+
+    fn lines(&self) -> MutexGuard<'_, HashMap<Vec<String>, Waiters>> {
+        self.0.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Resolves at once when work has become ready since the last call.
@@ -102,6 +126,40 @@ impl Drop for Watch {
     }
 }
 
+/// One of those who wait in turn for the same work. News of work calls the first of them only, since most
+/// often there is something for one; whoever finds work calls the next.
+#[derive(Debug)]
+pub struct Line {
+    types: Vec<String>,
+    signals: Signals,
+    notify: Arc<Notify>,
+}
+
+impl Line {
+    /// Resolves when it is one's turn to look for work. A call that nobody answered is kept for the next one who
+    /// waits.
+    pub async fn called(&self) {
+        self.notify.notified().await;
+    }
+
+    /// There may be more.
+    pub fn call_next(&self) {
+        self.notify.notify_one();
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        let mut lines = self.signals.lines();
+        if let Some(waiters) = lines.get_mut(&self.types) {
+            waiters.count -= 1;
+            if waiters.count == 0 {
+                lines.remove(&self.types);
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,5 +176,27 @@ mod tests {
         watch.changed().await;
         drop(watch);
         assert!(signals.tasks().is_empty());
+    }
+
+    #[tokio::test]
+    async fn news_of_work_calls_one_of_each_line_and_the_next_when_there_is_more() {
+        use futures_util::FutureExt;
+        let signals = Signals::default();
+        let [a, b] = ["a", "b"].map(|name| vec![name.to_owned()]);
+        let lines = [signals.line(&a), signals.line(&a), signals.line(&b)];
+        let [first, second, other] = &lines;
+        let mut waiting = [first.called().boxed(), second.called().boxed()];
+        assert!(waiting.iter_mut().all(|one| one.now_or_never().is_none()));
+        signals.work_is_ready();
+        let called = waiting.iter_mut().map(|one| one.now_or_never().is_some());
+        assert_eq!(called.collect::<Vec<_>>(), [true, false]);
+        first.call_next();
+        let [_, second_called] = &mut waiting;
+        second_called.await;
+        // News that came while nobody waited is kept.
+        other.called().await;
+        drop(waiting);
+        drop(lines);
+        assert!(signals.lines().is_empty());
     }
 }

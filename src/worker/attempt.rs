@@ -15,10 +15,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::Workshop;
 use super::pulse::{Beat, Pulse};
-use super::report::{self, Unrecorded};
+use super::report;
 use crate::blobs::BlobError;
-use crate::domain::task::{Progress, State, TaskError};
+use crate::domain::task::{Progress, State, Task, TaskError};
 use crate::domain::task_type::TaskType;
+use crate::results::Refused;
 use crate::runner::{Attempt, AttemptError, Runner};
 use crate::store::{Found, Held, Lease};
 
@@ -163,14 +164,14 @@ impl Execution {
         let recorded = report::complete(&self.shop, &self.held, result, pulse.until()).await;
         let error = match recorded {
             Ok(()) => return,
-            Err(Unrecorded::TooLarge) => AttemptError::permanent(
+            Err(Refused::TooLarge) => AttemptError::permanent(
                 "result-too-large",
                 format!(
                     "the result is larger than {} bytes",
                     self.shop.limits.result_bytes_max
                 ),
             ),
-            Err(Unrecorded::NotStored(error)) => {
+            Err(Refused::NotStored(error)) => {
                 tracing::error!(task = %self.held.task, %error, "a result could not be stored");
                 AttemptError::retryable("result-not-stored", "the result could not be stored")
             }
@@ -179,8 +180,17 @@ impl Execution {
     }
 
     async fn failed(&self, error: AttemptError, pulse: &Pulse) {
-        let attempt = self.lease.task.attempt;
-        let retry_in = (!error.permanent).then(|| self.backoff(fastrand::f64()));
+        let Task {
+            attempt,
+            max_attempts,
+            ..
+        } = self.lease.task;
+        let backoff = || {
+            self.task_type
+                .retry
+                .backoff(attempt, max_attempts, fastrand::f64())
+        };
+        let retry_in = (!error.permanent).then(backoff);
         let (code, message) = (&error.code, &error.message);
         tracing::info!(task = %self.held.task, task_type = self.task_type.name, attempt, code, message, "an attempt failed");
         let error = TaskError {
@@ -190,14 +200,6 @@ impl Execution {
             permanent: error.permanent,
         };
         report::fail(&self.shop, &self.held, error, retry_in, pulse.until()).await;
-    }
-
-    /// A redrive begins a new budget of attempts, and the delays begin anew with it.
-    fn backoff(&self, chance: f64) -> Duration {
-        let (task, retry) = (&self.lease.task, &self.task_type.retry);
-        let before_budget = task.max_attempts.saturating_sub(retry.max_attempts);
-        let failures = task.attempt.saturating_sub(before_budget).max(1);
-        retry.delay(failures, chance)
     }
 
     /// Where the task's files can be read.

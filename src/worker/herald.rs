@@ -12,7 +12,7 @@ const EVERY: Duration = Duration::from_secs(1);
 
 pub async fn run(store: Arc<dyn Store>, gauge: WorkerGauge, stop: CancellationToken) {
     while !stop.is_cancelled() {
-        if let Err(error) = store.muster(gauge.crew()).await {
+        if let Err(error) = store.muster(gauge.report()).await {
             tracing::debug!(%error, "other replicas do not hear of this one");
         }
         tokio::select! {

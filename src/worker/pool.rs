@@ -12,7 +12,7 @@ use super::Workshop;
 use super::attempt::Execution;
 use super::lanes::{Ask, Lanes};
 use super::report;
-use crate::store::{Held, Lease, LeaseRequest, StoreError};
+use crate::store::{Held, Holder, Lease, LeaseRequest, StoreError};
 
 /// One for each process.
 pub struct Pool {
@@ -104,7 +104,7 @@ impl Pool {
         let request = LeaseRequest {
             types: ask.types.clone(),
             max: ask.max,
-            worker: self.shop.worker.clone(),
+            holder: Holder::Inside,
             lease: ask.types.iter().filter_map(lease).collect(),
         };
         self.shop.store.lease(request).await
@@ -145,7 +145,7 @@ impl Pool {
             leased_at: asked_at,
             hand_back: self.end.hand_back.clone(),
         };
-        let busy = self.shop.gauge.begin();
+        let busy = self.shop.gauge.begin(&execution.held.task);
         self.lanes.began(lane);
         self.running.spawn(async move {
             execution.run().await;

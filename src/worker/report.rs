@@ -3,25 +3,17 @@
 use std::future::Future;
 use std::time::Duration;
 
-use bytes::Bytes;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use super::Workshop;
-use crate::blobs::BlobError;
 use crate::domain::task::TaskError;
+use crate::results::{self, Refused};
 use crate::store::{Fenced, Held, StoreError, TaskResult};
 
 /// The first pause before a repeat; doubles up to [`PAUSE_MAX`].
 const PAUSE: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
-
-/// Why a result could not be recorded.
-pub enum Unrecorded {
-    TooLarge,
-    /// Its bytes could not be stored.
-    NotStored(BlobError),
-}
 
 /// Records a success; what cannot be recorded is for the caller to fail.
 pub async fn complete(
@@ -29,24 +21,14 @@ pub async fn complete(
     held: &Held,
     result: Box<RawValue>,
     until: Instant,
-) -> Result<(), Unrecorded> {
-    let size = result.get().len();
-    if size > shop.limits.result_bytes_max {
-        return Err(Unrecorded::TooLarge);
-    }
-    let result = if size > shop.limits.result_inline_bytes_max {
-        store_bytes(shop, result)
-            .await
-            .map_err(Unrecorded::NotStored)?
-    } else {
-        TaskResult::Inline(result)
-    };
+) -> Result<(), Refused> {
+    let result = results::keep(&*shop.blobs, &shop.limits, result).await?;
     let known = repeat(held, until, || {
         shop.store.complete(held.clone(), result.clone())
     });
     // Only bytes that were surely refused may go; where the outcome is unknown they stay.
     if let (Known::Lost, TaskResult::Blob { name, .. }) = (known.await, &result) {
-        super::rescuer::delete(&*shop.blobs, std::slice::from_ref(name)).await;
+        results::delete(&*shop.blobs, std::slice::from_ref(name)).await;
     }
     Ok(())
 }
@@ -101,13 +83,4 @@ where
             }
         }
     }
-}
-
-async fn store_bytes(shop: &Workshop, result: Box<RawValue>) -> Result<TaskResult, BlobError> {
-    let bytes = Bytes::from(String::from(Box::<str>::from(result)));
-    let size = bytes.len() as u64;
-    let mut incoming = shop.blobs.receive().await?;
-    incoming.write(bytes).await?;
-    let name = incoming.publish().await?;
-    Ok(TaskResult::Blob { name, size })
 }

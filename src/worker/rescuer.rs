@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio_util::sync::CancellationToken;
 
 use crate::blobs::Blobs;
-use crate::domain::file::BlobName;
 use crate::domain::timestamp::Timestamp;
+use crate::results::delete;
 use crate::store::{Rescued, Store};
 
 /// Looks again after this at the latest, whatever was said to be due.
@@ -35,15 +35,6 @@ pub async fn run(store: Arc<dyn Store>, blobs: Arc<dyn Blobs>, stop: Cancellatio
             () = stop.cancelled() => {}
             () = tokio::time::sleep(pause) => {}
             () = store.signals().due() => {}
-        }
-    }
-}
-
-/// Deletes copies that no record names. One that stays behind is found by the sweep.
-pub async fn delete(blobs: &dyn Blobs, disowned: &[BlobName]) {
-    for name in disowned {
-        if let Err(error) = blobs.delete(name).await {
-            tracing::warn!(blob = %name, %error, "cannot delete a copy that no record names");
         }
     }
 }

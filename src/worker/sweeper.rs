@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::rescuer::delete;
 use crate::blobs::{BlobError, Blobs};
+use crate::results::delete;
 use crate::store::{Store, StoreError};
 
 /// Younger copies may be on their way into a record.

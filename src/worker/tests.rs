@@ -66,8 +66,7 @@ impl Bench {
                 result_inline_bytes_max: 100,
                 ..Limits::default()
             },
-            gauge: WorkerGauge::new(1),
-            worker: "w".into(),
+            gauge: WorkerGauge::new("w".into(), Default::default(), 1),
         });
         let end = End::default();
         let pool = tokio::spawn(Pool::new(shop, end.clone()).run());

@@ -1,16 +1,18 @@
 //! Several stores over one Redis, as replicas have them, and what Redis must be set up as.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use justonce::domain::task::State;
+use justonce::domain::task::{State, TaskId};
+use justonce::domain::worker::Worker;
 use justonce::store::redis::{Options, RedisStore};
-use justonce::store::{Admitted, Durability, Forgotten, LeaseRequest, Store};
+use justonce::store::{Admitted, Durability, Forgotten, Holder, LeaseRequest, Store};
 use serde_json::json;
 
 use crate::support::deadline::{until, within};
 use crate::support::redis::{RedisServer, durable, prefix, shared};
 use crate::support::store::{
-    LONG, SHORT, draft, held, inline, recorded, redis_at, redis_options, redis_under, user,
+    LONG, SHORT, draft, held, inline, outside, own_worker, recorded, redis_at, redis_options,
+    redis_under, user,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -47,6 +49,61 @@ async fn a_lease_of_a_replica_that_vanished_is_rescued_by_another() {
     assert!(lease.token > silent.token);
     let late = other.store.complete(held(&silent), inline("1")).await;
     crate::support::store::lost(late.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_replica_pauses_no_other_leases_within_a_second() {
+    let prefix = prefix();
+    let (one, other) = (redis_under(&prefix).await, redis_under(&prefix).await);
+    one.store.pause("plain").await.unwrap();
+    one.new_task(&draft(json!({"n": 1}))).await;
+    let began = Instant::now();
+    // Whatever was leased before the news came is handed back.
+    until("the pause to be heard of", async || {
+        let leases = other.lease_many(1, LONG).await;
+        for lease in &leases {
+            recorded(other.store.release(held(lease)).await.unwrap());
+        }
+        leases.is_empty().then_some(())
+    })
+    .await;
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    assert_eq!(other.store.paused().await.unwrap().len(), 1);
+    other.store.resume("plain").await.unwrap();
+    let began = Instant::now();
+    let lease = until("the task to go on", async || {
+        one.lease_many(1, LONG).await.pop()
+    })
+    .await;
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    recorded(one.complete(&lease, "1").await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_of_all_replicas_are_told_by_each() {
+    let prefix = prefix();
+    let (one, other) = (redis_under(&prefix).await, redis_under(&prefix).await);
+    let busy = Worker {
+        name: "busy".to_owned(),
+        running: 2,
+        tasks: vec![TaskId::random(&user())],
+        ..own_worker()
+    };
+    one.store.muster(busy.clone()).await.unwrap();
+    one.new_task(&draft(json!({}))).await;
+    let leases = other.store.lease(outside("far", None, 1)).await.unwrap();
+    assert_eq!(leases.len(), 1);
+    let told = other.store.workers(own_worker()).await.unwrap();
+    let names: Vec<_> = told.iter().map(|worker| worker.name.as_str()).collect();
+    assert_eq!(names, ["busy", "own", "far"]);
+    assert!(told[0].heard_at > busy.heard_at);
+    let as_told = Worker {
+        heard_at: busy.heard_at,
+        ..told[0].clone()
+    };
+    assert_eq!(as_told, busy);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -148,7 +205,7 @@ async fn an_idle_replica_costs_little() {
         let request = LeaseRequest {
             types: vec!["plain".to_owned()],
             max: 9,
-            worker: "worker".to_owned(),
+            holder: Holder::Inside,
             lease: Default::default(),
         };
         store.lease(request).await.unwrap();

@@ -8,11 +8,12 @@ mod leases;
 mod lists;
 mod retention;
 
+use justonce::domain::task::State;
 use justonce::store::Admitted;
 use serde_json::json;
 
 use crate::support::store::{
-    LONG, Subject, draft, embedded, lost, memory_with, recorded, redis_with,
+    LONG, Subject, draft, embedded, lost, memory_with, outside, own_worker, recorded, redis_with,
 };
 
 /// Runs the promises of one noun against every store.
@@ -64,6 +65,29 @@ async fn what_was_acknowledged_is_there_after_a_restart() {
     );
     lost(subject.complete(&first, "1").await);
     recorded(subject.complete(&second, "2").await);
+}
+
+/// Only of stores in a file.
+#[tokio::test]
+async fn leases_of_workers_outside_and_pauses_outlive_the_process() {
+    let subject = embedded().await;
+    let task = subject.new_task(&draft(json!({"n": 1}))).await;
+    let inside = subject.new_task(&draft(json!({"n": 2}))).await;
+    let request = outside("far", Some("nonce"), 1);
+    let mut leases = subject.store.lease(request.clone()).await.unwrap();
+    let lease = leases.pop().unwrap();
+    assert_eq!(lease.task.id, task.id);
+    assert_eq!(subject.lease(LONG).await.task.id, inside.id);
+    subject.store.pause("plain").await.unwrap();
+    let subject = subject.reopened().await;
+    subject.rescue().await;
+    assert_eq!(subject.task(&inside.id).await.state, State::Queued);
+    assert_eq!(subject.task(&task.id).await.state, State::Running);
+    assert_eq!(subject.store.workers(own_worker()).await.unwrap().len(), 2);
+    let again = subject.store.lease(request).await.unwrap();
+    assert_eq!((again.len(), again[0].token), (1, lease.token));
+    assert!(subject.lease_many(9, LONG).await.is_empty(), "not paused");
+    recorded(subject.complete(&lease, "1").await);
 }
 
 #[tokio::test]

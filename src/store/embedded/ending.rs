@@ -37,7 +37,7 @@ pub fn succeed(step: &mut Step<'_>, record: &Record, result: &TaskResult) -> rus
         }
     };
     step.sql.execute(
-        "UPDATE task SET state = ?2, held = 0, finished_at = ?3, due_at = ?4, dedup_expires_at = ?5, \
+        "UPDATE task SET state = ?2, held = 0, worker = NULL, finished_at = ?3, due_at = ?4, dedup_expires_at = ?5, \
          result_until = ?4, kept_until = ?6, result_kind = ?7, result = ?8, error = NULL, \
          resubmissions = 0, first_failed_at = NULL WHERE seq = ?1",
         params![
@@ -85,7 +85,7 @@ pub fn give_up(
     let error = error.map(serde_json::to_string).transpose();
     let error = error.map_err(|e| rusqlite::Error::ToSqlConversionFailure(e.into()))?;
     step.sql.execute(
-        "UPDATE task SET state = ?2, held = ?3, finished_at = ?4, due_at = ?5, kept_until = ?6, ready_at = NULL, \
+        "UPDATE task SET state = ?2, held = ?3, worker = iif(?3, worker, NULL), finished_at = ?4, due_at = ?5, kept_until = ?6, ready_at = NULL, \
          error = ifnull(?7, error), first_failed_at = ?8 WHERE seq = ?1",
         params![
             record.seq,
@@ -129,7 +129,7 @@ pub fn attempt_over(step: &mut Step<'_>, record: &Record) {
 /// A cancelled attempt has stopped, or its lease is over: its content is free again.
 pub fn confirm_stopped(step: &mut Step<'_>, record: &Record) -> rusqlite::Result<()> {
     step.sql.execute(
-        "UPDATE task SET held = 0, due_at = kept_until WHERE seq = ?1",
+        "UPDATE task SET held = 0, worker = NULL, due_at = kept_until WHERE seq = ?1",
         [record.seq],
     )?;
     step.changed(&record.task.id);

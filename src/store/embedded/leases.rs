@@ -8,9 +8,10 @@ use super::counters::Metric;
 use super::ending;
 use super::record::{COLUMNS, Record};
 use super::rescue::put_aside;
-use super::step::Step;
+use super::step::{Sql, Step};
+use super::{nonces, pauses};
 use crate::domain::task::{Progress, State, Task, TaskError};
-use crate::store::{Extension, Fenced, Held, Lease, LeaseRequest, TaskResult};
+use crate::store::{Extension, Fenced, Held, Holder, Lease, LeaseRequest, TaskResult};
 
 /// A place in the queue: most important first, then longest ready.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
@@ -21,8 +22,26 @@ struct Place {
 }
 
 pub fn lease(step: &mut Step<'_>, request: &LeaseRequest) -> rusqlite::Result<Vec<Lease>> {
+    let Holder::Outside {
+        nonce: Some(nonce), ..
+    } = &request.holder
+    else {
+        let taken = take_first(step, request)?;
+        return Ok(taken.into_iter().map(|(_, lease)| lease).collect());
+    };
+    if let Some(leases) = nonces::taken(step, nonce)? {
+        return Ok(leases);
+    }
+    let taken = take_first(step, request)?;
+    nonces::remember(step, nonce, &taken)?;
+    Ok(taken.into_iter().map(|(_, lease)| lease).collect())
+}
+
+/// The first tasks of the queue, each with the number of its row.
+fn take_first(step: &mut Step<'_>, request: &LeaseRequest) -> rusqlite::Result<Vec<(i64, Lease)>> {
+    let paused = pauses::all(&step.sql)?;
     let mut heads = Vec::new();
-    for task_type in &request.types {
+    for task_type in request.types.iter().filter(|name| !paused.contains(*name)) {
         let mut statement = step.sql.prepare_cached(
             "SELECT priority, ready_at, seq FROM task WHERE state = 1 AND type = ?1 \
              ORDER BY priority, ready_at, seq LIMIT ?2",
@@ -44,7 +63,7 @@ pub fn lease(step: &mut Step<'_>, request: &LeaseRequest) -> rusqlite::Result<Ve
             Err(error @ rusqlite::Error::FromSqlConversionFailure(..)) => {
                 put_aside(step, place.seq, &error)?
             }
-            taken => leases.push(taken?),
+            taken => leases.push((place.seq, taken?)),
         }
     }
     Ok(leases)
@@ -58,15 +77,14 @@ fn take(step: &mut Step<'_>, request: &LeaseRequest, seq: i64) -> rusqlite::Resu
              WHERE seq = ?1 RETURNING {COLUMNS}"
         ))?
         .query_row(params![seq, step.now.as_ms()], Record::read)?;
-    let lease = request
-        .lease
-        .get(&record.task.task_type)
-        .copied()
-        .unwrap_or(LeaseRequest::LEASE_DEFAULT);
-    let expires_at = step.now.plus(lease);
+    let expires_at = step.now.plus(request.lease_of(&record.task.task_type));
+    let worker = match &request.holder {
+        Holder::Inside => None,
+        Holder::Outside { worker, .. } => Some(worker),
+    };
     step.sql.execute(
-        "UPDATE task SET due_at = ?2 WHERE seq = ?1",
-        params![seq, expires_at.as_ms()],
+        "UPDATE task SET due_at = ?2, worker = ?3, heard_at = ?4 WHERE seq = ?1",
+        params![seq, expires_at.as_ms(), worker, step.now.as_ms()],
     )?;
     if let Some(ready_at) = record.ready_at {
         let waited = step.now.since(ready_at);
@@ -95,21 +113,29 @@ fn take(step: &mut Step<'_>, request: &LeaseRequest, seq: i64) -> rusqlite::Resu
     })
 }
 
+/// Reads only.
+pub fn held(sql: &Sql<'_>, held: &Held) -> rusqlite::Result<Fenced<Task>> {
+    Ok(match holder(sql, held)? {
+        Some(record) => Fenced::Recorded(record.task),
+        None => Fenced::Lost,
+    })
+}
+
 pub fn extend(
     step: &mut Step<'_>,
     held: &Held,
     progress: Option<&Progress>,
 ) -> rusqlite::Result<Fenced<Extension>> {
-    let Some(record) = holder(step, held)? else {
-        return Ok(fenced(step, held));
+    let Some(record) = holder(&step.sql, held)? else {
+        return fenced(step, held);
     };
     let expires_at = step.now.plus(held.lease);
     let progress_text = progress.map(serde_json::to_string).transpose();
     let progress_text =
         progress_text.map_err(|e| rusqlite::Error::ToSqlConversionFailure(e.into()))?;
     step.sql.execute(
-        "UPDATE task SET due_at = ?2, progress = ifnull(?3, progress) WHERE seq = ?1",
-        params![record.seq, expires_at.as_ms(), progress_text],
+        "UPDATE task SET due_at = ?2, progress = ifnull(?3, progress), heard_at = ?4 WHERE seq = ?1",
+        params![record.seq, expires_at.as_ms(), progress_text, step.now.as_ms()],
     )?;
     if progress.is_some() {
         step.changed(&record.task.id);
@@ -126,16 +152,16 @@ pub fn complete(
     held: &Held,
     result: &TaskResult,
 ) -> rusqlite::Result<Fenced<Task>> {
-    let Some(record) = holder(step, held)? else {
+    let Some(record) = holder(&step.sql, held)? else {
         return match repeated(step, held, |record| record.task.state == State::Succeeded)? {
             Some(task) => Ok(Fenced::Recorded(task)),
-            None => Ok(fenced(step, held)),
+            None => fenced(step, held),
         };
     };
     ending::attempt_over(step, &record);
     if record.task.state == State::Cancelled {
         ending::confirm_stopped(step, &record)?;
-        return Ok(fenced(step, held));
+        return fenced(step, held);
     }
     ending::succeed(step, &record, result)?;
     reread(step, &record)
@@ -147,13 +173,13 @@ pub fn fail(
     error: &TaskError,
     retry_in: Option<Duration>,
 ) -> rusqlite::Result<Fenced<Task>> {
-    let Some(record) = holder(step, held)? else {
+    let Some(record) = holder(&step.sql, held)? else {
         let same = |record: &Record| {
             record.task.error.as_ref() == Some(error) || record.task.state == State::Cancelled
         };
         return Ok(match repeated(step, held, same)? {
             Some(task) => Fenced::Recorded(task),
-            None => fenced(step, held),
+            None => fenced(step, held)?,
         });
     };
     ending::attempt_over(step, &record);
@@ -178,7 +204,7 @@ fn retry(
         .map_err(|e| rusqlite::Error::ToSqlConversionFailure(e.into()))?;
     let next_at = step.now.plus(delay);
     step.sql.execute(
-        "UPDATE task SET state = ?2, held = 0, due_at = ?3, ready_at = NULL, error = ?4 WHERE seq = ?1",
+        "UPDATE task SET state = ?2, held = 0, worker = NULL, due_at = ?3, ready_at = NULL, error = ?4 WHERE seq = ?1",
         params![record.seq, State::Retrying as i64, next_at.as_ms(), error],
     )?;
     step.moved(
@@ -193,12 +219,12 @@ fn retry(
 }
 
 pub fn release(step: &mut Step<'_>, held: &Held) -> rusqlite::Result<Fenced<()>> {
-    let Some(record) = holder(step, held)? else {
+    let Some(record) = holder(&step.sql, held)? else {
         // The step once more: nobody has taken the task since.
         return Ok(
             match repeated(step, held, |record| !record.task.state.is_ended())? {
                 Some(_) => Fenced::Recorded(()),
-                None => fenced(step, held),
+                None => fenced(step, held)?,
             },
         );
     };
@@ -217,7 +243,8 @@ pub fn release(step: &mut Step<'_>, held: &Held) -> rusqlite::Result<Fenced<()>>
 /// Puts a running task back into the queue, at the place that its first wait gave it.
 pub fn requeue(step: &mut Step<'_>, record: &Record) -> rusqlite::Result<()> {
     step.sql.execute(
-        "UPDATE task SET state = ?2, held = 0, due_at = NULL, ready_at = ifnull(ready_at, ?3) WHERE seq = ?1",
+        "UPDATE task SET state = ?2, held = 0, worker = NULL, due_at = NULL, ready_at = ifnull(ready_at, ?3) \
+         WHERE seq = ?1",
         params![record.seq, State::Queued as i64, step.now.as_ms()],
     )?;
     step.moved(
@@ -232,8 +259,8 @@ pub fn requeue(step: &mut Step<'_>, record: &Record) -> rusqlite::Result<()> {
 }
 
 /// The record of a lease that is still held with this token.
-fn holder(step: &Step<'_>, held: &Held) -> rusqlite::Result<Option<Record>> {
-    let record = Record::by_id(&step.sql, &held.user, &held.task)?;
+fn holder(sql: &Sql<'_>, held: &Held) -> rusqlite::Result<Option<Record>> {
+    let record = Record::by_id(sql, &held.user, &held.task)?;
     Ok(record.filter(|record| record.held && record.token == held.token))
 }
 
@@ -248,9 +275,12 @@ fn repeated(
     Ok(record.filter(same).map(|record| record.task))
 }
 
-fn fenced<T>(step: &mut Step<'_>, held: &Held) -> Fenced<T> {
-    step.tally(&held.user, |tally| tally.writes_fenced += 1);
-    Fenced::Lost
+/// Counted, unless there never was such a lease.
+fn fenced<T>(step: &mut Step<'_>, held: &Held) -> rusqlite::Result<Fenced<T>> {
+    if Record::by_id(&step.sql, &held.user, &held.task)?.is_some() {
+        step.tally(&held.user, |tally| tally.writes_fenced += 1);
+    }
+    Ok(Fenced::Lost)
 }
 
 fn reread(step: &Step<'_>, record: &Record) -> rusqlite::Result<Fenced<Task>> {

@@ -9,6 +9,7 @@ use super::counters::{LATENCY_SPAN_MS, SPANS};
 use super::ending;
 use super::file;
 use super::leases::requeue;
+use super::nonces;
 use super::record::{COLUMNS, Record};
 use super::step::Step;
 use crate::domain::task::{State, TaskError};
@@ -47,15 +48,17 @@ pub fn rescue(step: &mut Step<'_>) -> rusqlite::Result<Rescued> {
     }
     rescued.disowned.extend(file::expire(step)?);
     expire_keys(step)?;
+    nonces::expire(step)?;
     expire_counters(step)?;
     rescued.next_due_at = next_due_at(step)?;
     Ok(rescued)
 }
 
-/// The processes that held these leases are gone: this one has the only lock on the folder.
+/// The process that held these leases is gone: this one has the only lock on the folder. Workers outside are
+/// still there.
 pub fn end_leases_of_last_process(conn: &Connection, now: Timestamp) -> rusqlite::Result<usize> {
     conn.execute(
-        &format!("UPDATE task SET due_at = ?1 WHERE {LIVE} AND held = 1"),
+        &format!("UPDATE task SET due_at = ?1 WHERE {LIVE} AND held = 1 AND worker IS NULL"),
         [now.as_ms()],
     )
 }

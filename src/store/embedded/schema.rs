@@ -9,7 +9,7 @@ use rusqlite::{Connection, OpenFlags};
 const APPLICATION_ID: i32 = 0x4a4f_6e65;
 
 /// The schema that this code reads and writes (`PRAGMA user_version`). A newer file is refused.
-pub const VERSION: i32 = 1;
+pub const VERSION: i32 = 2;
 
 /// Older versions of SQLite can corrupt a WAL that is reset while another connection writes.
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
@@ -54,15 +54,15 @@ pub fn open_writer(path: Option<&Path>) -> Result<Connection, OpenError> {
     let tables: i64 = conn
         .query_row("SELECT count(*) FROM sqlite_schema", [], |r| r.get(0))
         .map_err(wrap)?;
-    let is_new = match (application, version) {
-        (0, 0) if tables == 0 => true,
-        (APPLICATION_ID, VERSION) => false,
+    let written = match (application, version) {
+        (0, 0) if tables == 0 => 0,
         (APPLICATION_ID, newer) if newer > VERSION => return Err(OpenError::Newer(name, newer)),
+        (APPLICATION_ID, known) if known > 0 => known,
         _ => return Err(OpenError::Foreign(name)),
     };
     prepare(&conn).map_err(wrap)?;
-    if is_new {
-        create(&conn).map_err(wrap)?;
+    if written < VERSION {
+        bring_up(&conn, written).map_err(wrap)?;
     }
     Ok(conn)
 }
@@ -110,11 +110,36 @@ fn settle_plans(conn: &Connection) -> rusqlite::Result<()> {
         .map(|_| ())
 }
 
-fn create(conn: &Connection) -> rusqlite::Result<()> {
+/// From the version that a file was written by (0: a new one) to today's, all at once.
+fn bring_up(conn: &Connection, written: i32) -> rusqlite::Result<()> {
+    let steps = STEPS.iter().skip(usize::try_from(written).unwrap_or(0));
+    let steps = steps.copied().collect::<String>();
     conn.execute_batch(&format!(
-        "BEGIN; {TABLES} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; COMMIT;"
+        "BEGIN; {steps} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; COMMIT;"
     ))
 }
+
+/// What each version added, in order.
+const STEPS: [&str; VERSION as usize] = [TABLES, OUTSIDE_AND_PAUSES];
+
+/// Version 2: leases of workers outside, and paused types.
+const OUTSIDE_AND_PAUSES: &str = "
+ALTER TABLE task ADD COLUMN worker TEXT;            -- who holds the lease, when that is a worker outside
+ALTER TABLE task ADD COLUMN heard_at INTEGER;       -- when the lease was last renewed
+CREATE INDEX task_outside ON task(worker) WHERE worker IS NOT NULL;
+
+CREATE TABLE lease_nonce (                  -- what calls of workers outside took, to be told again
+    nonce TEXT PRIMARY KEY,
+    taken TEXT NOT NULL,                    -- [[seq, token], ...]
+    expires_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX lease_nonce_expiry ON lease_nonce(expires_at);
+
+CREATE TABLE paused_type (
+    name TEXT PRIMARY KEY,
+    paused_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+";
 
 /// All times are milliseconds since the epoch. States are those of `domain::task::State` in order, and
 /// 7 for a tombstone: a task that is gone, but still answers 410. The columns `…hash` hold 64 bits of
@@ -259,3 +284,37 @@ CREATE TABLE latency (                     -- histograms, by the hour; user '' i
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX latency_age ON latency(at);
 ";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_an_older_release_is_brought_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("old.db");
+        let old = Connection::open(&path).unwrap();
+        old.execute_batch(&format!(
+            "{TABLES} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 1; \
+             INSERT INTO api_key VALUES ('kept', x'00', 'u', 1, 0, NULL, NULL);"
+        ))
+        .unwrap();
+        drop(old);
+        for _ in 0..2 {
+            let conn = open_writer(Some(&path)).unwrap();
+            let count = |text: &str| conn.query_row(text, [], |row| row.get::<_, i64>(0));
+            assert_eq!(count("SELECT count(*) FROM api_key"), Ok(1));
+            assert_eq!(count("SELECT count(worker) FROM task"), Ok(0));
+            assert_eq!(count("PRAGMA user_version"), Ok(VERSION.into()));
+        }
+        let newer = Connection::open(&path).unwrap();
+        newer
+            .pragma_update(None, "user_version", VERSION + 1)
+            .unwrap();
+        drop(newer);
+        assert!(matches!(
+            open_writer(Some(&path)),
+            Err(OpenError::Newer(_, _))
+        ));
+    }
+}

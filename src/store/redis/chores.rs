@@ -14,6 +14,8 @@ enum Chore {
     WriteNotes,
     /// News gives latency; this look at all partitions gives correctness.
     Look,
+    /// Learns which types are paused by now, when there was news of it.
+    HearPauses,
     /// Looks at the settings of Redis.
     Guard,
     /// Asks whether a silent Redis answers again.
@@ -21,7 +23,8 @@ enum Chore {
 }
 
 pub fn start(parts: &Arc<Parts>) {
-    for chore in [Chore::WriteNotes, Chore::Look, Chore::Guard, Chore::Probe] {
+    use Chore::{Guard, HearPauses, Look, Probe, WriteNotes};
+    for chore in [WriteNotes, Look, HearPauses, Guard, Probe] {
         tokio::spawn(chore.run(Arc::downgrade(parts)));
     }
 }
@@ -31,6 +34,7 @@ impl Chore {
         match self {
             Chore::WriteNotes => Duration::from_millis(50),
             Chore::Look => Duration::from_secs(1),
+            Chore::HearPauses => Duration::from_millis(25),
             Chore::Guard => guard::EVERY,
             Chore::Probe => Duration::from_millis(100),
         }
@@ -57,9 +61,12 @@ impl Chore {
             Chore::Look => {
                 agreement::look(&parts.steps, &parts.keys).await?;
                 parts.look().await?;
+                parts.look_at_pauses().await?;
                 parts.remember().await;
                 Ok(())
             }
+            Chore::HearPauses if parts.pauses.take_outdated() => parts.look_at_pauses().await,
+            Chore::HearPauses => Ok(()),
             Chore::Guard => parts.guard.look(&parts.steps).await,
             Chore::Probe => {
                 parts.steps.silence().probe(&parts.steps, &parts.keys).await;

@@ -135,6 +135,21 @@ pub fn replicas(root: &str) -> String {
     format!("{root}replicas")
 }
 
+/// Types that are paused.
+pub fn paused(root: &str) -> String {
+    format!("{root}paused")
+}
+
+/// What workers outside hold here: task, and when it was last renewed, when it was leased, its type, the worker.
+pub fn outside(root: &str) -> String {
+    format!("{root}outside")
+}
+
+/// What was leased by the call with this nonce.
+pub fn leased(root: &str, nonce: &str) -> String {
+    format!("{root}leased:{nonce}")
+}
+
 pub fn api_keys(root: &str) -> String {
     format!("{root}api-keys")
 }

@@ -2,31 +2,101 @@
 
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
+
 use super::completion::Completion;
+use super::keys::{self, Keys, Partition};
 use super::record::{Record, StoredBlob, span_ms, to_json};
 use super::reply::{Reply, senseless};
 use super::scripts::{COMPLETE, EXTEND, FAIL, LEASE, RELEASE, Script};
 use super::step::{Step, Steps};
 use crate::domain::task::{Progress, State, Task, TaskError};
 use crate::domain::timestamp::Timestamp;
-use crate::store::{Extension, Fenced, Held, Lease, LeaseRequest, StoreError, TaskResult};
+use crate::store::{Extension, Fenced, Held, Holder, Lease, LeaseRequest, StoreError, TaskResult};
 
 /// Leases that one step takes, at most.
 pub const LEASES_MAX: usize = 100;
+
+/// Of one call: a step that is taken again under it gives what it gave before.
+pub struct Nonce {
+    text: String,
+    /// Whether the call itself may be repeated under it.
+    is_of_caller: bool,
+}
+
+impl Nonce {
+    /// Those of workers outside begin as moves.lua says.
+    pub fn of(holder: &Holder) -> Self {
+        let random = uuid::Uuid::new_v4().simple();
+        let (text, is_of_caller) = match holder {
+            Holder::Inside => (random.to_string(), false),
+            Holder::Outside { nonce: None, .. } => (format!("o{random}"), false),
+            Holder::Outside {
+                nonce: Some(nonce), ..
+            } => (format!("o-{nonce}"), true),
+        };
+        Nonce { text, is_of_caller }
+    }
+}
+
+/// What an earlier call under this nonce took and still holds; none when there was no such call.
+pub async fn earlier(
+    steps: &Steps,
+    keys: &Keys,
+    request: &LeaseRequest,
+    nonce: &Nonce,
+) -> Result<Option<Vec<Lease>>, StoreError> {
+    if !nonce.is_of_caller {
+        return Ok(None);
+    }
+    let all: Vec<Partition> = keys.partitions().collect();
+    let at_a_time = match steps.link().is_one_server() {
+        true => all.len(),
+        false => 1,
+    };
+    let looks = all.chunks(at_a_time).map(async |some| {
+        let names = some
+            .iter()
+            .map(|&p| keys::leased(keys.root(p), &nonce.text));
+        let step = Step::command("MGET").arg(names.collect::<Vec<_>>());
+        let mut found = steps.take(step).await?;
+        let mut with_leases = Vec::new();
+        for &partition in some {
+            if found.text()?.is_some() {
+                with_leases.push(partition);
+            }
+        }
+        Ok(with_leases)
+    });
+    let found = try_join_all(looks).await?.concat();
+    if found.is_empty() {
+        return Ok(None);
+    }
+    let again = found
+        .iter()
+        .map(|&partition| lease(steps, keys.root(partition), request, nonce, LEASES_MAX));
+    Ok(Some(
+        try_join_all(again).await?.into_iter().flatten().collect(),
+    ))
+}
 
 pub async fn lease(
     steps: &Steps,
     root: &str,
     request: &LeaseRequest,
+    nonce: &Nonce,
     max: usize,
 ) -> Result<Vec<Lease>, StoreError> {
-    let nonce = uuid::Uuid::new_v4().simple().to_string();
+    let worker = match &request.holder {
+        Holder::Inside => "",
+        Holder::Outside { worker, .. } => worker,
+    };
     let mut step = Step::new(&LEASE, &[root])
-        .arg(nonce)
-        .arg(max.min(LEASES_MAX));
+        .arg(&nonce.text)
+        .arg(max.min(LEASES_MAX))
+        .arg(worker);
     for task_type in &request.types {
-        let lease = request.lease.get(task_type).copied();
-        let lease = lease.unwrap_or(LeaseRequest::LEASE_DEFAULT);
+        let lease = request.lease_of(task_type);
         step = step.arg(task_type).arg(span_ms(lease));
     }
     let mut reply = steps.take(step).await?;

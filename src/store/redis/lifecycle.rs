@@ -7,7 +7,7 @@ use super::step::{Step, Steps};
 use crate::domain::file::BlobName;
 use crate::domain::principal::UserId;
 use crate::domain::task::{Task, TaskId};
-use crate::store::{Cancelled, Forgotten, Found, Missing, Redriven, StoreError};
+use crate::store::{Cancelled, Fenced, Forgotten, Found, Held, Missing, Redriven, StoreError};
 
 pub async fn get(
     steps: &Steps,
@@ -15,10 +15,32 @@ pub async fn get(
     user: &UserId,
     id: &TaskId,
 ) -> Result<Found<Task>, StoreError> {
+    Ok(match find(steps, root, user, id).await? {
+        Found::Here(record) => Found::Here(record.task),
+        Found::Missing(why) => Found::Missing(why),
+    })
+}
+
+/// The task of a lease that is still held.
+pub async fn held(steps: &Steps, root: &str, held: &Held) -> Result<Fenced<Task>, StoreError> {
+    match find(steps, root, &held.user, &held.task).await? {
+        Found::Here(record) if record.held && record.token == held.token => {
+            Ok(Fenced::Recorded(record.task))
+        }
+        Found::Here(_) | Found::Missing(_) => Ok(Fenced::Lost),
+    }
+}
+
+async fn find(
+    steps: &Steps,
+    root: &str,
+    user: &UserId,
+    id: &TaskId,
+) -> Result<Found<Record>, StoreError> {
     let step = Step::new(&GET, &[root]).arg(user.as_str()).arg(id.as_str());
     let mut reply = steps.take(step).await?.part()?;
     match reply.word()?.as_str() {
-        "found" => Ok(Found::Here(Record::read(reply.part()?)?.task)),
+        "found" => Ok(Found::Here(Record::read(reply.part()?)?)),
         word => missing(word).map(Found::Missing),
     }
 }

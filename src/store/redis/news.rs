@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::horizon::Horizon;
 use super::keys::Partition;
 use super::link::{Commands, RESPONSE_WAIT_MAX};
+use super::pauses::Pauses;
 use crate::domain::task::TaskId;
 use crate::domain::timestamp::Timestamp;
 use crate::store::signals::Signals;
@@ -27,6 +28,7 @@ pub struct Listener {
     pub channel: String,
     pub horizon: Arc<Horizon>,
     pub signals: Signals,
+    pub pauses: Arc<Pauses>,
     pub stop: CancellationToken,
 }
 
@@ -81,11 +83,12 @@ impl Listener {
 
     fn catch_up(&self) {
         self.horizon.is_unknown();
+        self.pauses.have_changed();
         self.signals.work_is_ready();
         self.signals.due_is_sooner();
     }
 
-    /// `work p07` · `due p07 1732…` · `task id id …`
+    /// `work p07` · `due p07 1732…` · `pauses p00` · `task id id …`
     pub fn hear(&self, news: &str) {
         let mut words = news.split(' ');
         let (kind, about) = (words.next(), words.next().unwrap_or_default());
@@ -100,6 +103,7 @@ impl Listener {
                     self.signals.due_is_sooner();
                 }
             }
+            (Some("pauses"), Some(_)) => self.pauses.have_changed(),
             (Some("task"), None) => {
                 for id in news.split(' ').skip(1).filter_map(TaskId::parse) {
                     self.signals.task_changed(&id);

@@ -25,6 +25,8 @@ use crate::store::{Admission, StoreError};
 pub struct Record {
     pub task: Task,
     pub token: FencingToken,
+    /// Whether an attempt may still be running.
+    pub held: bool,
     /// How long it answers for its content.
     pub window: Duration,
     /// The key that the task was first submitted with.
@@ -72,7 +74,7 @@ impl Record {
         let scheduled_at = values.time()?;
         values.skip("ready_at")?;
         let due_at = values.time()?;
-        values.skip("held")?;
+        let held = values.flag()?;
         let attempt = values.number()?.unwrap_or(0);
         let token = FencingToken(values.number()?.unwrap_or(0));
         let started_at = values.time()?;
@@ -130,6 +132,7 @@ impl Record {
             window,
             task,
             token,
+            held,
             key,
             run_at: body.run_at,
         })

@@ -103,7 +103,7 @@ scripts! {
     ADMIT = "admit" Admits [clock, counters, places] then [record, claim, standing, judge, queue, moves, files];
     CHECK = "check" Reads [clock, record, claim, standing, judge];
     LEASE = "lease" Writes [clock, record, counters, places, queue, moves];
-    EXTEND = "extend" Writes [clock, record, counters, places, queue, holder];
+    EXTEND = "extend" Writes [clock, record, counters, places, queue, moves, holder];
     COMPLETE = "complete" Promises [clock, record, counters, places, queue, moves, files, claim, ending];
     FAIL = "fail" Promises [clock, record, counters, places, queue, moves, files, claim, ending, holder];
     RELEASE = "release" Writes [clock, record, counters, places, queue, moves, files, claim, ending, holder];
@@ -120,6 +120,7 @@ scripts! {
     UNOWNED = "unowned" Reads [];
     KEEP_FILE = "keep_file" Promises [clock, files];
     CREATE_API_KEY = "create_api_key" Promises [];
+    PAUSE = "pause" Promises [clock, places];
     REVOKE_API_KEY = "revoke_api_key" Promises [clock];
     MARK = "mark" Writes [];
     MUSTER = "muster" Writes [clock];

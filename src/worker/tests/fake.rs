@@ -1,6 +1,6 @@
 //! A store that holds ready tasks and leases, and writes down what becomes of them.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use crate::domain::principal::UserId;
 use crate::domain::stats::Stats;
 use crate::domain::task::{FencingToken, Priority, Progress, State, Task, TaskError, TaskId};
 use crate::domain::timestamp::Timestamp;
+use crate::domain::worker::Worker;
 use crate::store::signals::Signals;
 use crate::store::*;
 
@@ -251,6 +252,21 @@ impl Store for FakeStore {
         unavailable()
     }
     async fn cancel(&self, _: &UserId, _: &TaskId) -> Result<Cancelled, StoreError> {
+        unavailable()
+    }
+    async fn held(&self, _: &Held) -> Result<Fenced<Task>, StoreError> {
+        unavailable()
+    }
+    async fn workers(&self, _: Worker) -> Result<Vec<Worker>, StoreError> {
+        unavailable()
+    }
+    async fn pause(&self, _: &str) -> Result<(), StoreError> {
+        unavailable()
+    }
+    async fn resume(&self, _: &str) -> Result<(), StoreError> {
+        unavailable()
+    }
+    async fn paused(&self) -> Result<BTreeSet<String>, StoreError> {
         unavailable()
     }
     async fn redrive(&self, _: &UserId, _: &TaskId) -> Result<Redriven, StoreError> {

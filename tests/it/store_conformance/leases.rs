@@ -2,15 +2,19 @@
 
 use std::time::Duration;
 
+use justonce::domain::principal::UserId;
 use justonce::domain::submission::Start;
-use justonce::domain::task::{Outcome, Priority, Progress, State};
-use justonce::store::Fenced;
+use justonce::domain::task::{Outcome, Priority, Progress, State, TaskId};
+use justonce::domain::task_type::TaskType;
+use justonce::domain::worker::Place;
+use justonce::store::{Fenced, Lease};
 use serde_json::json;
 
 use super::promises;
 use crate::support::deadline::until;
 use crate::support::store::{
-    LONG, SHORT, Subject, draft, draft_of, held, inline, lost, plain_type, recorded,
+    LONG, SHORT, Subject, draft, draft_of, held, inline, lost, outside, own_worker, plain_type,
+    recorded,
 };
 
 promises!(
@@ -27,6 +31,11 @@ promises!(
     a_silent_holder_loses_its_lease,
     a_task_whose_holders_all_vanish_fails,
     a_scheduled_task_waits_for_its_time,
+    a_call_repeated_under_its_nonce_gives_the_same_leases_and_no_others,
+    only_the_newest_holder_is_shown_its_task,
+    what_was_never_leased_is_lost_and_not_counted,
+    workers_outside_are_told_by_the_leases_that_they_hold,
+    tasks_of_a_paused_type_wait,
 );
 
 async fn the_most_important_and_then_the_oldest_goes_first(subject: Subject) {
@@ -293,4 +302,177 @@ async fn a_scheduled_task_waits_for_its_time(subject: Subject) {
     ));
     assert!(subject.lease_many(9, LONG).await.is_empty());
     assert_eq!(subject.task(&later.id).await.state, State::Scheduled);
+}
+
+async fn a_call_repeated_under_its_nonce_gives_the_same_leases_and_no_others(subject: Subject) {
+    for user in ["anna", "bernd", "carla", "dora"] {
+        subject.new_task(&draft(json!({})).user(user)).await;
+        subject.new_task(&draft(json!({"n": 2})).user(user)).await;
+    }
+    let ask = async |nonce: &str, max| {
+        let request = outside("far", Some(nonce), max);
+        let mut leases = subject.store.lease(request).await.unwrap();
+        leases.sort_by(|a, b| a.task.id.cmp(&b.task.id));
+        leases
+    };
+    let first = ask("one", 5).await;
+    assert_eq!(first.len(), 5);
+    let same = |leases: &[Lease]| -> Vec<_> {
+        let lease = |lease: &Lease| (lease.task.id.clone(), lease.token, lease.expires_at);
+        leases.iter().map(lease).collect()
+    };
+    assert_eq!(same(&ask("one", 5).await), same(&first));
+    recorded(subject.complete(&first[0], "1").await);
+    recorded(subject.store.release(held(&first[1])).await.unwrap());
+    assert_eq!(same(&ask("one", 9).await), same(&first[2..]));
+    for lease in &first[2..] {
+        recorded(subject.complete(lease, "1").await);
+    }
+    assert!(ask("one", 9).await.is_empty(), "a nonce was used again");
+    assert_eq!(ask("two", 9).await.len(), 4);
+    // What took nothing may be asked again.
+    assert!(ask("three", 9).await.is_empty());
+    subject.new_task(&draft(json!({"n": 3}))).await;
+    assert_eq!(ask("three", 9).await.len(), 1);
+}
+
+async fn only_the_newest_holder_is_shown_its_task(subject: Subject) {
+    let task = subject.new_task(&draft(json!({"n": 1}))).await;
+    let first = subject.lease(LONG).await;
+    let shown = recorded(subject.store.held(&held(&first)).await.unwrap());
+    assert_eq!((shown.id, shown.attempt), (task.id.clone(), 1));
+    recorded(subject.store.release(held(&first)).await.unwrap());
+    lost(subject.store.held(&held(&first)).await.unwrap());
+    let second = subject.lease(LONG).await;
+    lost(subject.store.held(&held(&first)).await.unwrap());
+    recorded(subject.store.held(&held(&second)).await.unwrap());
+    let mut foreign = held(&second);
+    foreign.user = UserId::parse("mallory").unwrap();
+    lost(subject.store.held(&foreign).await.unwrap());
+    recorded(subject.complete(&second, "1").await);
+    lost(subject.store.held(&held(&second)).await.unwrap());
+}
+
+async fn what_was_never_leased_is_lost_and_not_counted(subject: Subject) {
+    let task = subject.new_task(&draft(json!({}))).await;
+    let lease = subject.lease(LONG).await;
+    let mut unknown = held(&lease);
+    unknown.task = TaskId::random(&unknown.user);
+    let mut foreign = held(&lease);
+    foreign.user = UserId::parse("mallory").unwrap();
+    for forged in [unknown, foreign] {
+        lost(subject.store.extend(forged.clone(), None).await.unwrap());
+        lost(
+            subject
+                .store
+                .complete(forged.clone(), inline("1"))
+                .await
+                .unwrap(),
+        );
+        lost(subject.store.release(forged).await.unwrap());
+    }
+    let stats = subject.store.stats(None).await.unwrap();
+    assert_eq!(stats.windows.all.writes_fenced, 0);
+    let mut stale = held(&lease);
+    stale.token.0 -= 1;
+    lost(subject.store.complete(stale, inline("1")).await.unwrap());
+    let stats = subject.store.stats(None).await.unwrap();
+    assert_eq!(stats.windows.all.writes_fenced, 1);
+    assert_eq!(subject.task(&task.id).await.state, State::Running);
+}
+
+async fn workers_outside_are_told_by_the_leases_that_they_hold(subject: Subject) {
+    let workers = async || {
+        let all = subject.store.workers(own_worker()).await.unwrap();
+        let (own, outside): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|w| w.place != Place::Outside);
+        assert_eq!(own.len(), 1, "{own:?}");
+        assert_eq!(own[0].name, "own");
+        outside
+    };
+    assert!(workers().await.is_empty());
+    for (n, user) in ["anna", "bernd", "carla", "dora", "emil"]
+        .iter()
+        .enumerate()
+    {
+        subject.new_task(&draft(json!({"n": n})).user(user)).await;
+    }
+    subject.lease(LONG).await;
+    assert!(
+        workers().await.is_empty(),
+        "a worker inside is shown outside"
+    );
+    let near = subject
+        .store
+        .lease(outside("near by", None, 1))
+        .await
+        .unwrap();
+    let far = subject.store.lease(outside("far", None, 3)).await.unwrap();
+    assert_eq!((near.len(), far.len()), (1, 3));
+    let told = workers().await;
+    let names: Vec<_> = told.iter().map(|w| (w.name.as_str(), w.running)).collect();
+    assert_eq!(names, [("far", 3), ("near by", 1)]);
+    assert_eq!(told[1].tasks, [near[0].task.id.clone()]);
+    assert_eq!(told[0].types, ["plain".to_owned()].into());
+    assert_eq!(Some(told[1].since), near[0].task.started_at);
+    assert_eq!(told[1].heard_at, told[1].since);
+    until("a later heartbeat", async || {
+        recorded(subject.store.extend(held(&near[0]), None).await.unwrap());
+        let told = workers().await;
+        (told[1].heard_at > told[1].since).then_some(())
+    })
+    .await;
+    // However a lease ends, it is not told of any more.
+    recorded(subject.complete(&far[0], "1").await);
+    recorded(subject.fail(&far[1], Some(LONG)).await);
+    recorded(subject.store.release(held(&far[2])).await.unwrap());
+    let cancelled = &near[0].task;
+    subject
+        .store
+        .cancel(&cancelled.user, &cancelled.id)
+        .await
+        .unwrap();
+    assert_eq!(workers().await.len(), 1, "it may still be running");
+    recorded(subject.fail(&near[0], None).await);
+    assert!(workers().await.is_empty());
+    let mut short = outside("far", None, 1);
+    short.lease.insert("plain".to_owned(), SHORT);
+    assert_eq!(subject.store.lease(short).await.unwrap().len(), 1);
+    until("the end of a silent worker", async || {
+        subject.rescue().await;
+        workers().await.is_empty().then_some(())
+    })
+    .await;
+}
+
+async fn tasks_of_a_paused_type_wait(subject: Subject) {
+    let paused = async || subject.store.paused().await.unwrap();
+    assert!(paused().await.is_empty());
+    subject.new_task(&draft(json!({"n": 1}))).await;
+    for _ in 0..2 {
+        subject.store.pause("plain").await.unwrap();
+        assert_eq!(paused().await, ["plain".to_owned()].into());
+        assert!(subject.lease_many(9, LONG).await.is_empty());
+    }
+    let waiting = subject.new_task(&draft(json!({"n": 2}))).await;
+    assert_eq!(waiting.state, State::Queued);
+    let mut both = outside("far", None, 9);
+    both.types.push("other".to_owned());
+    subject
+        .new_task(&draft_of(
+            TaskType {
+                name: "other".to_owned(),
+                ..plain_type()
+            },
+            json!({}),
+        ))
+        .await;
+    let other = subject.store.lease(both).await.unwrap();
+    assert_eq!(other.len(), 1);
+    assert_eq!(other[0].task.task_type, "other");
+    for _ in 0..2 {
+        subject.store.resume("plain").await.unwrap();
+        assert!(paused().await.is_empty());
+    }
+    assert_eq!(subject.lease_many(9, LONG).await.len(), 2);
 }

@@ -14,11 +14,13 @@ use justonce::domain::task::{Priority, Task, TaskError, TaskId};
 use justonce::domain::task_type::{
     DedupMode, DedupPolicy, FilesRule, Retention, RunnerSpec, TaskType,
 };
+use justonce::domain::timestamp::Timestamp;
+use justonce::domain::worker::{Place, Worker};
 use justonce::store::embedded::{EmbeddedStore, Location};
 use justonce::store::redis::{Address, Options, RedisStore};
 use justonce::store::{
-    Admission, Admitted, Fenced, Found, Held, Lease, LeaseRequest, Rescued, Store, StoreError,
-    TaskResult,
+    Admission, Admitted, Fenced, Found, Held, Holder, Lease, LeaseRequest, Rescued, Store,
+    StoreError, TaskResult,
 };
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -263,7 +265,7 @@ impl Subject {
         let request = LeaseRequest {
             types: vec!["plain".to_owned()],
             max,
-            worker: "worker".to_owned(),
+            holder: Holder::Inside,
             lease: HashMap::from([("plain".to_owned(), lease)]),
         };
         self.store.lease(request).await.unwrap()
@@ -332,6 +334,32 @@ impl Subject {
             store,
             folder: Some(folder),
         }
+    }
+}
+
+/// A call of a worker outside, for tasks of the plain type.
+pub fn outside(worker: &str, nonce: Option<&str>, max: usize) -> LeaseRequest {
+    LeaseRequest {
+        types: vec!["plain".to_owned()],
+        max,
+        holder: Holder::Outside {
+            worker: worker.to_owned(),
+            nonce: nonce.map(str::to_owned),
+        },
+        lease: HashMap::from([("plain".to_owned(), LONG)]),
+    }
+}
+
+/// What a process without work says of its workers.
+pub fn own_worker() -> Worker {
+    Worker {
+        name: "own".to_owned(),
+        place: Place::Inside { capacity: 4 },
+        types: ["plain".to_owned()].into(),
+        running: 0,
+        tasks: Vec::new(),
+        since: Timestamp::from_ms(0),
+        heard_at: Timestamp::from_ms(0),
     }
 }
 

@@ -4,9 +4,12 @@
 -- ARGV    for each task: its id, user, fencing token, kind of the result (inline or blob), the result, name of the
 --         copy or nothing
 -- Replies, for each: recorded, record · lost
+-- The task; false when the lease is lost, nil when there never was one.
 local function complete(id, user, token, kind, result, blob)
   local task = load(id)
-  if not task or task.user ~= user or task.token ~= token then
+  if not task or task.user ~= user then
+    return nil
+  elseif task.token ~= token then
     return false
   elseif not task.held then
     -- The step once more, after its outcome was unknown.
@@ -30,7 +33,9 @@ for i = 1, #ARGV, 6 do
   if task then
     replies[#replies + 1] = { 'recorded', shown(task) }
   else
-    tally(user, 'writes_fenced', 1)
+    if task == false then
+      tally(user, 'writes_fenced', 1)
+    end
     replies[#replies + 1] = { 'lost' }
   end
 end

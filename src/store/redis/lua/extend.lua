@@ -18,6 +18,12 @@ if task.state == 'running' then
 else
   redis.call('ZADD', root .. 'expiry', expires_at, id)
 end
+if is_outside(task) then
+  local rest = string.match(redis.call('HGET', root .. 'outside', id) or '', ' (.*)$')
+  if rest then
+    redis.call('HSET', root .. 'outside', id, string.format('%.0f %s', now, rest))
+  end
+end
 if progress ~= '' then
   changed(id)
 end

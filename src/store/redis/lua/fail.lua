@@ -18,7 +18,8 @@ if task.state == 'cancelled' then
   confirm_stopped(task)
 elseif retry_in ~= '' and task.attempt < (task.max_attempts or task.budget) then
   local next_at = after(tonumber(retry_in))
-  task.due_at, task.error, task.held, task.ready_at = next_at, error, nil, nil
+  let_go(task)
+  task.due_at, task.error, task.ready_at = next_at, error, nil
   due(id, next_at)
   move(task, 'retrying')
   save(task)

@@ -2,9 +2,10 @@
 -- Leases tasks that are ready, most important and oldest first.
 -- KEYS[1]  root of the partition
 -- ARGV[1]  nonce of the call      ARGV[2]  tasks at most
--- ARGV[3…] for each type: its name, and how long its leases last, ms
+-- ARGV[3]  name of the worker, when it is one outside, or nothing: its nonces begin with OUTSIDE
+-- ARGV[4…] for each type: its name, and how long its leases last, ms
 -- Replies: leased, then for each: record, until when in ms
-local nonce, max = ARGV[1], tonumber(ARGV[2])
+local nonce, max, worker = ARGV[1], tonumber(ARGV[2]), ARGV[3]
 -- A repeat finds what the first call leased for so long, ms.
 local NONCE_KEPT = 60000
 local reply = { 'leased' }
@@ -20,13 +21,13 @@ if earlier then
   return reply
 end
 local heads = {}
-for i = 3, #ARGV, 2 do
+for i = 4, #ARGV, 2 do
   local queue = redis.call('ZRANGE', queue_key(ARGV[i]), 0, max - 1, 'WITHSCORES')
   for j = 1, #queue, 2 do
     heads[#heads + 1] = { score = tonumber(queue[j + 1]), member = queue[j], lease = tonumber(ARGV[i + 1]) }
   end
 end
-if #ARGV > 4 then
+if #ARGV > 5 then
   table.sort(heads, function(a, b)
     if a.score == b.score then
       return a.member < b.member
@@ -47,6 +48,9 @@ for i = 1, math.min(max, #heads) do
   move(task, 'running')
   save(task)
   redis.call('ZADD', root .. 'due', expires_at, task.id)
+  if worker ~= '' then
+    redis.call('HSET', root .. 'outside', task.id, string.format('%.0f %.0f %s %s', now, now, task.type, worker))
+  end
   latency(task.user, 'queue_wait', now - task.ready_at)
   tally(task.user, 'attempts', 1)
   if task.attempt > 1 then

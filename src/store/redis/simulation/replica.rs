@@ -22,7 +22,7 @@ use crate::store::redis::{
     Durability, Horizon, Lines, Marks, Memory, Notes, Parts, RedisStore, Signals, Steps, begin,
     chores, rescue,
 };
-use crate::store::{Fenced, Held, Lease, LeaseRequest, Store, StoreError, TaskResult};
+use crate::store::{Fenced, Held, Holder, Lease, LeaseRequest, Store, StoreError, TaskResult};
 
 pub const LEASE: Duration = Duration::from_secs(4);
 
@@ -113,6 +113,7 @@ impl Replica {
             signals: Signals::default(),
             notes: Notes::default(),
             guard: Guard::new(Assumed::default(), Durability::Memory),
+            pauses: Arc::default(),
             queue_tasks_max: 1_000,
             orphans_kept_for: Duration::ZERO,
             pinged_at: Mutex::default(),
@@ -128,6 +129,7 @@ impl Replica {
             channel: parts.keys.news(),
             horizon: parts.horizon.clone(),
             signals: parts.signals.clone(),
+            pauses: parts.pauses.clone(),
             stop,
         });
         Some(Process {
@@ -203,7 +205,7 @@ async fn work(world: Shared, process: Process) {
     let request = LeaseRequest {
         types: vec!["plain".to_owned(), "other".to_owned()],
         max: 2,
-        worker: "worker".to_owned(),
+        holder: Holder::Inside,
         lease: HashMap::from([("plain".to_owned(), LEASE), ("other".to_owned(), LEASE)]),
     };
     while !process.is_draining.is_cancelled() {

@@ -15,7 +15,7 @@ local function next_expiry(task)
   return at
 end
 local function ended(task, state)
-  task.finished_at, task.lease_nonce, task.ready_at = now, nil, nil
+  task.finished_at, task.ready_at = now, nil
   never_due(task.id)
   redis.call('DECR', KEYS[1] .. 'open')
   move(task, state)
@@ -31,7 +31,8 @@ local function succeed(task, kind, result, blob)
     redis.call('SADD', KEYS[1] .. 'blobs', blob)
     task.blob = blob
   end
-  task.held, task.due_at, task.error = nil, nil, nil
+  let_go(task)
+  task.due_at, task.error = nil, nil
   if task.is_content then
     local id, resubmissions, first_failed_at = read_claim(task.fingerprint)
     if id == task.id and (resubmissions or first_failed_at) then
@@ -71,7 +72,8 @@ local function give_up(task, state, error, held)
   if held then
     expires(task.id, task.due_at or now)
   else
-    task.held, task.due_at = nil, nil
+    let_go(task)
+    task.due_at = nil
     expires(task.id, next_expiry(task))
   end
   save(task)
@@ -88,7 +90,8 @@ local function attempt_over(task)
 end
 -- A cancelled attempt has stopped, or its lease is over: its content is free again.
 local function confirm_stopped(task)
-  task.held, task.due_at = nil, nil
+  let_go(task)
+  task.due_at = nil
   expires(task.id, next_expiry(task))
   save(task)
   changed(task.id)

@@ -6,6 +6,8 @@ if task and task.user ~= user then
 end
 local holds = task and task.held and task.token == token
 local function lost()
-  tally(user, 'writes_fenced', 1)
+  if task then
+    tally(user, 'writes_fenced', 1)
+  end
   return { 'lost' }
 end

@@ -7,10 +7,23 @@ local function move(task, to)
   gauge(task.user, task.type, task.state, to or '-')
   task.state = to
 end
+-- The nonces of workers outside begin so; what those hold is kept in one hash, too.
+local OUTSIDE = 'o'
+local function is_outside(task)
+  return task.lease_nonce and string.sub(task.lease_nonce, 1, 1) == OUTSIDE
+end
+-- The lease is over. Whoever calls this saves the task.
+local function let_go(task)
+  if is_outside(task) then
+    redis.call('HDEL', KEYS[1] .. 'outside', task.id)
+  end
+  task.held, task.lease_nonce = nil, nil
+end
 -- Back into the queue, at the place that its first wait gave it. The number that is spent tells a poll
 -- that there is work.
 local function requeue(task, ready_at)
-  task.ready_at, task.held, task.due_at = ready_at, nil, nil
+  let_go(task)
+  task.ready_at, task.due_at = ready_at, nil
   never_due(task.id)
   redis.call('INCR', KEYS[1] .. 'seq')
   enqueue(task)
