@@ -22,10 +22,14 @@ pub mod health;
 pub mod host;
 pub mod key_cache;
 pub mod keys;
+pub mod lease_routes;
+pub mod leases;
+pub mod limits;
 pub mod listener;
 pub mod media_type;
 pub mod metrics;
 pub mod openapi;
+pub mod pauses;
 pub mod prefer;
 pub mod problem;
 pub mod problems;
@@ -46,6 +50,7 @@ pub mod trace;
 pub mod unquoted;
 pub mod wait;
 pub mod wire;
+pub mod workers;
 
 use axum::Router;
 use tower::util::option_layer;
@@ -62,8 +67,13 @@ use problem::Problem;
 fn routes() -> OpenApiRouter<Api> {
     let mut routes = OpenApiRouter::with_openapi(openapi::Document::openapi())
         .merge(task_routes::routes())
+        .merge(lease_routes::routes())
         .routes(routes!(keys::list_keys, keys::create_key))
         .routes(routes!(keys::revoke_key))
+        .routes(routes!(limits::get_limits))
+        .routes(routes!(workers::list_workers))
+        .routes(routes!(pauses::pause_task_type))
+        .routes(routes!(pauses::resume_task_type))
         .routes(routes!(stats::stats))
         .routes(routes!(metrics::metrics))
         .routes(routes!(health::livez))

@@ -24,6 +24,7 @@ use super::scopes::{self, Access, Lookup};
     tags(
         (name = "tasks", description = "Submit tasks and follow them"),
         (name = "files", description = "Submit files, and get them back"),
+        (name = "leases", description = "Run tasks outside of the service"),
         (name = "keys", description = "Who may use the service"),
         (name = "operation", description = "What the service does, in numbers"),
         (name = "health", description = "Whether it lives, and whether it can serve"),

@@ -25,9 +25,11 @@ pub struct TypesView<'a> {
 /// What is declared about a kind of task. Times are in seconds.
 #[derive(Serialize, ToSchema)]
 #[schema(as = TaskType)]
-struct TypeView<'a> {
+pub struct TypeView<'a> {
     name: &'a str,
     description: &'a str,
+    /// Whether its tasks wait until it is resumed.
+    paused: bool,
     /// Part of the fingerprint: a new version makes all work new.
     version: u32,
     /// `builtin`, `sandboxed`, `command` or `external`.
@@ -98,7 +100,9 @@ struct RetentionView {
     responses((status = 200, description = "All of them, by name", body = TypesView))
 )]
 pub async fn list_task_types(State(api): State<Api>) -> Result<Response, Problem> {
-    let items = api.types.iter().map(|task_type| TypeView::of(task_type));
+    let paused = api.store.paused().await?;
+    let items = api.types.iter();
+    let items = items.map(|made| TypeView::of(made, paused.contains(&made.name)));
     let view = TypesView {
         items: items.collect(),
     };
@@ -106,11 +110,12 @@ pub async fn list_task_types(State(api): State<Api>) -> Result<Response, Problem
 }
 
 impl<'a> TypeView<'a> {
-    fn of(task_type: &'a TaskType) -> Self {
+    pub fn of(task_type: &'a TaskType, paused: bool) -> Self {
         let schema = task_type.params_schema.as_ref();
         TypeView {
             name: &task_type.name,
             description: &task_type.description,
+            paused,
             version: task_type.version,
             runner: kind(&task_type.runner),
             params_schema: schema.map(|schema| schema.document()),

@@ -48,7 +48,7 @@ async fn find(api: &Api, caller: &Caller, id: &str) -> Result<Task, Problem> {
 
 /// The body of an operation that needs none: empty, or an object without members. `planned` are those
 /// that it will know one day.
-async fn expect_no_members(
+pub async fn expect_no_members(
     api: &Api,
     headers: &HeaderMap,
     body: Body,

@@ -238,6 +238,7 @@ async fn every_documented_path_is_served() {
         let concrete = path
             .replace("{id}", &"0".repeat(36))
             .replace("{sha256}", &"0".repeat(64))
+            .replace("{type}", "echo")
             .replace("{slug}", "not-found");
         assert!(!concrete.contains('{'), "{path}");
         for method in methods.as_object().unwrap().keys() {

@@ -364,3 +364,36 @@ async fn off_is_for_this_machine_only() {
         .await
         .problem(400, "invalid-request");
 }
+
+#[tokio::test]
+async fn leasing_pausing_and_looking_at_workers_need_their_scopes() {
+    let service = with_keys().await;
+    let (plain, _) = client_of(&service, "ann", &["submit", "read", "cancel"]).await;
+    let (worker, _) = client_of(&service, "printer", &["lease"]).await;
+    let (watcher, _) = client_of(&service, "eve", &["metrics"]).await;
+    let lease = json!({"types": ["far"]});
+    for client in [&plain, &watcher] {
+        let refused = client.post("/v1/leases").json(&lease).send().await;
+        refused.problem(403, "forbidden");
+        let pause = client.post("/v1/task-types/echo/pause").send().await;
+        pause.problem(403, "forbidden");
+    }
+    let known = worker.post("/v1/leases").json(&lease).send().await;
+    known.problem(422, "unknown-task-type");
+    plain
+        .get("/v1/workers")
+        .send()
+        .await
+        .problem(403, "forbidden");
+    watcher.get("/v1/workers").send().await.expect(200);
+    admin(&service)
+        .post("/v1/task-types/echo/pause")
+        .send()
+        .await
+        .expect(200);
+    // What others have in the queue is for those to know who may see all.
+    let limits = plain.get("/v1/limits").send().await.expect(200).json();
+    assert_eq!(limits["queue_tasks"]["used"], serde_json::Value::Null);
+    let limits = watcher.get("/v1/limits").send().await.expect(200).json();
+    assert_eq!(limits["queue_tasks"]["used"], 0);
+}

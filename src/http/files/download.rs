@@ -67,7 +67,7 @@ pub async fn get_file(
 }
 
 /// Foreign bytes under our name: to be saved, not shown, whatever they claim to be.
-fn described(file: &File, body: Body) -> Response {
+pub fn described(file: &File, body: Body) -> Response {
     let mut response = Response::new(body);
     let fields = response.headers_mut();
     let media_type = file.media_type.as_deref().unwrap_or_default();

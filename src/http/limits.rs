@@ -1,0 +1,106 @@
+//! `GET /v1/limits`: what the caller may do, and how much of it is used.
+
+use axum::extract::{RawQuery, State};
+use axum::http::{HeaderValue, header};
+use axum::response::Response;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::api::{Api, AuthMode};
+use super::caller::Caller;
+use super::prefer::Prefer;
+use super::problem::Problem;
+use super::{answer, query, task_view};
+use crate::domain::principal::{Scope, UserId};
+use crate::domain::stats::Stats;
+use crate::domain::task::State as TaskState;
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = Limits)]
+pub struct LimitsView<'a> {
+    #[schema(value_type = String)]
+    user: &'a UserId,
+    requests_per_minute: Limit,
+    /// Tasks of the caller that have not ended.
+    unfinished_tasks: Limit,
+    /// Tasks of all users that have not ended. Their number needs the scope `metrics`.
+    queue_tasks: Limit,
+    /// Seconds that an answer can be held for, by `Prefer: wait=N` and when leasing.
+    wait_seconds: Limit,
+    json_body_bytes: Limit,
+    file_bytes: Limit,
+    /// Files that one submission can carry.
+    multipart_parts: Limit,
+    result_bytes: Limit,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Limit {
+    /// Null without a bound.
+    max: Option<u64>,
+    /// Null where nothing is used up, or where it is not for the caller to know.
+    used: Option<u64>,
+}
+
+/// The caller's limits, and their use
+#[utoipa::path(
+    get,
+    path = "/v1/limits",
+    tag = "operation",
+    responses((status = 200, description = "The limits", body = LimitsView))
+)]
+pub async fn get_limits(
+    State(api): State<Api>,
+    Caller(principal): Caller,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    query::expect_none(query.as_deref())?;
+    let own = api.store.stats(Some(&principal.user)).await?;
+    let sees_all = api.edge.auth == AuthMode::Off || principal.scopes.allow(Scope::Metrics);
+    let all = match sees_all {
+        true => Some(api.store.stats(None).await?),
+        false => None,
+    };
+    let limits = &api.limits;
+    let view = LimitsView {
+        user: &principal.user,
+        requests_per_minute: Limit {
+            max: None,
+            used: None,
+        },
+        unfinished_tasks: Limit {
+            max: None,
+            used: Some(unfinished(&own)),
+        },
+        queue_tasks: Limit {
+            max: Some(limits.queue_tasks_max),
+            used: all.as_ref().map(unfinished),
+        },
+        wait_seconds: Limit::bound(Prefer::WAIT_SECONDS_MAX),
+        json_body_bytes: Limit::bound(limits.json_body_bytes_max as u64),
+        file_bytes: Limit::bound(limits.file_bytes_max),
+        multipart_parts: Limit::bound(limits.multipart_parts_max as u64),
+        result_bytes: Limit::bound(limits.result_bytes_max as u64),
+    };
+    let mut response = answer::json(task_view::to_bytes(&view)?);
+    let no_store = HeaderValue::from_static("no-store");
+    response
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, no_store);
+    Ok(response)
+}
+
+impl Limit {
+    /// Of each request by itself.
+    fn bound(max: u64) -> Self {
+        Limit {
+            max: Some(max),
+            used: None,
+        }
+    }
+}
+
+fn unfinished(stats: &Stats) -> u64 {
+    let unfinished = TaskState::ALL.into_iter().filter(|state| !state.is_ended());
+    unfinished.map(|state| stats.counts.of(state)).sum()
+}
