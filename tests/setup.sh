@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the tests need: a C compiler for SQLite, Redis servers and their tools, openssl to make certificates, and
-# another implementation of RFC 8785 to compare with.
+# Installs what the tests need: a C compiler for SQLite, Redis servers and their tools, openssl to make certificates,
+# Node.js for the worker in JavaScript, and another implementation of RFC 8785 to compare with.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -10,6 +10,7 @@ command -v redis-server >/dev/null || missing+=(redis-server)
 command -v redis-sentinel >/dev/null || missing+=(redis-sentinel)
 command -v redis-cli >/dev/null || missing+=(redis-tools)
 command -v openssl >/dev/null || missing+=(openssl)
+command -v node >/dev/null || missing+=(nodejs)
 python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3 python3-venv)
 if [ "${#missing[@]}" -gt 0 ]; then
     if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then

@@ -6,6 +6,7 @@ mod ask;
 mod connection;
 mod cors_and_proxies;
 mod crash;
+mod examples;
 mod faults;
 mod files;
 mod fingerprint_properties;
