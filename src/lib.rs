@@ -23,6 +23,8 @@
 //!    runners: echo · sandboxed → sandbox → parsers (in a child process) · command
 //! ```
 //!
+//! Types whose runner is external are run by nobody here: workers outside lease their tasks through `http`.
+//!
 //! There is no service layer. The verbs of the [`store::Store`] port are the use cases, and each is one
 //! atomic step. [`store::Store::admit`] decides new, duplicate or key reused, and enqueues, in that one
 //! step; it returns an enum that says what comes next, and `http` matches it exhaustively.

@@ -112,13 +112,13 @@ struct Seen {
     unexpected: u64,
 }
 
-struct Connection {
+pub struct Connection {
     stream: TcpStream,
     buffer: Vec<u8>,
 }
 
 impl Connection {
-    async fn open(address: SocketAddr) -> Connection {
+    pub async fn open(address: SocketAddr) -> Connection {
         let stream = TcpStream::connect(address).await.expect("a connection");
         stream.set_nodelay(true).expect("no delay");
         Connection {
@@ -155,7 +155,7 @@ impl Connection {
     }
 
     /// Sends a request and reads its answer: status and body.
-    async fn exchange(&mut self, request: &[u8]) -> Option<(u16, Vec<u8>)> {
+    pub async fn exchange(&mut self, request: &[u8]) -> Option<(u16, Vec<u8>)> {
         self.stream.write_all(request).await.ok()?;
         let head = loop {
             if let Some(at) = find(&self.buffer, b"\r\n\r\n") {
@@ -210,7 +210,7 @@ pub fn waits(address: SocketAddr, count: u64) -> Vec<Duration> {
     })
 }
 
-fn block_on<T>(work: impl Future<Output = T>) -> T {
+pub fn block_on<T>(work: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();

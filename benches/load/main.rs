@@ -8,6 +8,7 @@
 
 mod client;
 mod limit;
+mod outside;
 mod process;
 mod redis_limit;
 mod redis_server;
@@ -85,6 +86,10 @@ impl Options {
         options
     }
 
+    fn outside_tasks(&self) -> u64 {
+        (self.seconds * 10_000.0) as u64
+    }
+
     fn set(&mut self, name: &str, value: &str) -> Option<()> {
         let number = || value.parse::<f64>().ok();
         match name {
@@ -106,6 +111,8 @@ fn measure(options: &Options) {
     if options.stores != Stores::Redis {
         submissions(options, &Server::start(&Setup::Limit));
         end_to_end(options, &Server::start(&Setup::Service { workers: None }));
+        let service = Server::start(&Setup::Service { workers: Some(0) });
+        outside::measure(&service, options.outside_tasks());
         uploads(options);
     }
     if options.stores != Stores::Embedded {

@@ -45,6 +45,9 @@ impl Server {
                 command
             }
             Setup::Service { workers } => {
+                let types = "[task_types.far]\nrunner = { external = true }\n";
+                let path = folder.path().join("justonce.toml");
+                std::fs::write(path, types).expect("its configuration");
                 let mut command = Command::new(env!("CARGO_BIN_EXE_justonce"));
                 command.env_clear().current_dir(folder.path());
                 command.env("JUSTONCE_LISTEN", "127.0.0.1:0");

@@ -7,7 +7,7 @@ use crate::client::{self, Load};
 use crate::process::{Server, Setup};
 use crate::redis_server::{Durability, RedisServer};
 use crate::table::Table;
-use crate::{Options, end_to_end, requests, run, wait_until_done};
+use crate::{Options, end_to_end, outside, requests, run, wait_until_done};
 
 const CONNECTIONS: [usize; 3] = [16, 64, 256];
 /// How long an idle service is watched.
@@ -22,6 +22,7 @@ pub fn measure(options: &Options) {
         submissions(options, durability);
         let service = start(durability, None);
         end_to_end(options, &service);
+        outside::measure(&start(durability, Some(0)), options.outside_tasks());
     }
     let service = start(Durability::Memory, None);
     idle(&service);

@@ -7,19 +7,24 @@ pub const COUNTER: &str = "0000000000000000";
 
 /// Always the same echo task under one key.
 pub fn fixed(address: SocketAddr, key: &str) -> Vec<u8> {
-    post(address, key, "fixed", "")
+    post(address, ("echo", key), "fixed", "")
 }
 
 /// An echo task of its own under a key of its own, each time.
 pub fn unique(address: SocketAddr) -> Vec<u8> {
-    post(address, &format!("bench-{COUNTER}"), COUNTER, "")
+    post(address, ("echo", &format!("bench-{COUNTER}")), COUNTER, "")
+}
+
+/// The same as [`unique`], of a type that workers outside run.
+pub fn unique_far(address: SocketAddr) -> Vec<u8> {
+    post(address, ("far", &format!("far-{COUNTER}")), COUNTER, "")
 }
 
 /// The same as [`unique`], answered when the task has ended.
 pub fn unique_waiting(address: SocketAddr) -> Vec<u8> {
     post(
         address,
-        &format!("wait-{COUNTER}"),
+        ("echo", &format!("wait-{COUNTER}")),
         &format!("w{COUNTER}"),
         "Prefer: wait=30\r\n",
     )
@@ -36,8 +41,17 @@ pub fn stats(address: SocketAddr) -> Vec<u8> {
     format!("GET /stats HTTP/1.1\r\nHost: {address}\r\n\r\n").into_bytes()
 }
 
-fn post(address: SocketAddr, key: &str, text: &str, fields: &str) -> Vec<u8> {
-    let body = format!(r#"{{"type":"echo","params":{}}}"#, params(text));
+pub fn post_json(address: SocketAddr, path: &str, body: &str) -> Vec<u8> {
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
+}
+
+fn post(address: SocketAddr, (task_type, key): (&str, &str), text: &str, fields: &str) -> Vec<u8> {
+    let body = format!(r#"{{"type":"{task_type}","params":{}}}"#, params(text));
     format!(
         "POST /v1/tasks HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\n\
          Idempotency-Key: {key}\r\n{fields}Content-Length: {}\r\n\r\n{body}",

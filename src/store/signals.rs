@@ -126,8 +126,8 @@ impl Drop for Watch {
     }
 }
 
-/// One of those who wait in turn for the same work. News of work calls the first of them only, since most
-/// often there is something for one; whoever finds work calls the next.
+/// One of those who wait in turn for the same work, on behalf of workers outside. News of work calls the first of them only, since most
+/// often there is something for one; whoever takes as much as it can calls the next.
 #[derive(Debug)]
 pub struct Line {
     types: Vec<String>,
@@ -142,7 +142,7 @@ impl Line {
         self.notify.notified().await;
     }
 
-    /// There may be more.
+    /// There may be more than was taken.
     pub fn call_next(&self) {
         self.notify.notify_one();
     }

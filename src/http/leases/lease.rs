@@ -19,7 +19,7 @@ use crate::http::code::Code;
 use crate::http::openapi::ProblemDocument;
 use crate::http::problem::Problem;
 use crate::http::task_view;
-use crate::store::{LeaseRequest, StoreError};
+use crate::store::{Lease, LeaseRequest, StoreError};
 
 /// News ends a wait early; this poll ends it when news was lost.
 const POLL: Duration = Duration::from_secs(5);
@@ -80,13 +80,15 @@ async fn wait_for_work(
     request: LeaseRequest,
     deadline: Instant,
     gone: CancellationToken,
-) -> Result<Vec<crate::store::Lease>, StoreError> {
+) -> Result<Vec<Lease>, StoreError> {
     let line = api.store.signals().line(&request.types);
     let permit = api.waiting.try_acquire();
     loop {
         let leases = api.store.lease(request.clone()).await?;
-        if !leases.is_empty() {
+        if leases.len() >= request.max {
             line.call_next();
+        }
+        if !leases.is_empty() {
             return Ok(leases);
         }
         let now = Instant::now();
