@@ -94,7 +94,7 @@ async fn works(program: &str, script: &str) {
     idle.terminate();
     assert_eq!(idle.ended().await, Some(0));
     let waiting = submit(&client, json!({"text": "nobody is there"})).await;
-    let next = crate::support::outside::Worker::of(&service);
+    let next = crate::support::leasing::Worker::of(&service);
     let leases = next
         .lease(json!({"types": ["count_words"], "wait": 5}))
         .await;

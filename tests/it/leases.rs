@@ -6,7 +6,7 @@ use reqwest::multipart::{Form, Part};
 use serde_json::{Value, json};
 
 use crate::support::deadline::until;
-use crate::support::outside::{FAR, Worker, submit};
+use crate::support::leasing::{FAR, Worker, submit};
 use crate::support::wire::Wire;
 use crate::support::{Service, Setup, redis};
 
@@ -183,7 +183,7 @@ async fn a_nonce_brings_back_the_leases_of_a_lost_reply() {
     let ask = json!({"max": 2, "nonce": "call 1"});
     let first = worker.lease(ask.clone()).await;
     let again = worker.lease(ask.clone()).await;
-    let ids = |leases: &[crate::support::outside::Lease]| -> Vec<_> {
+    let ids = |leases: &[crate::support::leasing::Lease]| -> Vec<_> {
         leases.iter().map(|lease| lease.id.clone()).collect()
     };
     assert_eq!(first.len(), 2);

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::support::deadline::until;
-use crate::support::outside::{FAR, Worker, submit};
+use crate::support::leasing::{FAR, Worker, submit};
 use crate::support::{Client, Setup, World};
 
 async fn workers(client: &Client) -> Vec<Value> {

@@ -3,7 +3,7 @@
 pub mod certificates;
 pub mod client;
 pub mod deadline;
-pub mod outside;
+pub mod leasing;
 pub mod python;
 pub mod redis;
 pub mod redis_cluster;
