@@ -151,7 +151,12 @@ impl RedisServer {
             .spawn()
             .unwrap();
         let deadline = Instant::now() + PATIENCE;
-        while !answers(port) {
+        let pid = loop {
+            if let Some(pid) = read_pid(&path.join("pid"))
+                && answers(port)
+            {
+                break pid;
+            }
             let log = std::fs::read_to_string(path.join("log")).unwrap_or_default();
             if log.contains("Address already in use") {
                 drop(keeper.stdin.take());
@@ -163,15 +168,20 @@ impl RedisServer {
                 "redis-server does not start: {log}"
             );
             std::thread::sleep(Duration::from_millis(5));
-        }
-        let pid = std::fs::read_to_string(path.join("pid")).unwrap();
+        };
         Some(RedisServer {
             port,
-            pid: Pid::from_raw(pid.trim().parse().unwrap()).unwrap(),
+            pid,
             _keeper: keeper,
             _folder: folder,
         })
     }
+}
+
+/// `None` until the keeper has written all of it.
+fn read_pid(path: &Path) -> Option<Pid> {
+    let text = std::fs::read_to_string(path).ok()?;
+    Pid::from_raw(text.strip_suffix('\n')?.parse().ok()?)
 }
 
 /// A server that asks for a password answers, too.
