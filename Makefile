@@ -1,4 +1,4 @@
-.PHONY: run test check bench soak show power-cuts simulation
+.PHONY: run test check bench soak show power-cuts simulation seeded-faults
 
 # Serves on 127.0.0.1:8080 with ./data.
 run:
@@ -37,3 +37,7 @@ simulation:
 	SIMULATION_SEEDS=$(or $(SEEDS),5000) SIMULATION_FROM=$(or $(FROM),1) $(and $(SEED),SIMULATION_SEED=$(SEED)) \
 		cargo test --locked --lib --config 'profile.dev.package."*".opt-level=2' \
 		--config profile.dev.opt-level=2 -- store::redis::simulation:: --nocapture --test-threads=1
+
+# Puts faults into the code, one after the other, and shows which test catches each.
+seeded-faults:
+	cargo test --locked --features seeded-faults --test it -- --exact faults::seeded::each_fault_is_caught --nocapture

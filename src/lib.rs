@@ -81,6 +81,7 @@ pub mod results;
 pub mod runner;
 pub mod runners;
 pub mod sandbox;
+pub mod seeded_faults;
 pub mod store;
 pub mod worker;
 pub mod worker_gauge;

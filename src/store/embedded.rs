@@ -55,6 +55,7 @@ use crate::domain::principal::UserId;
 use crate::domain::stats::Stats;
 use crate::domain::task::{Progress, Task, TaskError, TaskId};
 use crate::domain::worker::Worker;
+use crate::seeded_faults::SeededFault;
 
 pub use self::schema::OpenError;
 
@@ -241,9 +242,17 @@ impl Store for EmbeddedStore {
             return Ok(answer);
         }
         let (notes, queue_max) = (self.0.notes.clone(), self.0.queue_tasks_max);
-        self.0
+        let queued_apart = SeededFault::QueuedApart
+            .is_on()
+            .then(|| admission.task_id.clone());
+        let admitted = self
+            .0
             .durable(move |step| admit::admit(step, &admission, &notes, queue_max))
-            .await
+            .await?;
+        if let Some(id) = queued_apart {
+            self.0.durable(move |step| create::queue(step, &id)).await?;
+        }
+        Ok(admitted)
     }
 
     async fn check(&self, admission: Admission) -> Result<Checked, StoreError> {

@@ -45,6 +45,8 @@ mod record;
 mod reply;
 mod rescue;
 mod scripts;
+#[cfg(feature = "seeded-faults")]
+mod seeded_faults;
 mod silence;
 #[cfg(test)]
 mod simulation;

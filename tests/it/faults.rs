@@ -27,6 +27,8 @@ mod replica;
 mod resp;
 mod resp_proxy;
 mod seed;
+#[cfg(feature = "seeded-faults")]
+mod seeded;
 mod setting;
 mod show;
 mod soak;

@@ -107,7 +107,10 @@ async fn takes_no_more_and_still_answers_duplicates(subject: Subject) {
     }
     let over = draft(json!({"n": 3})).key("k");
     let refused = subject.admit(&over).await;
-    assert!(matches!(refused, Admitted::QueueFull), "{refused:?}");
+    assert!(
+        matches!(refused, Admitted::QueueFull),
+        "a full queue took more: {refused:?}"
+    );
     assert!(matches!(
         subject.admit(&draft(json!({"n": 0}))).await,
         Admitted::Duplicate { .. }

@@ -9,9 +9,10 @@ use super::record::{Record, Submitted, fingerprint_hash, id_hash};
 use super::step::{Sql, Step};
 use crate::domain::digest::Sha256Digest;
 use crate::domain::file::{BlobName, File};
-use crate::domain::task::{FencingToken, State, Task};
+use crate::domain::task::{FencingToken, State, Task, TaskId};
 use crate::domain::task_type::DedupMode;
 use crate::domain::timestamp::Timestamp;
+use crate::seeded_faults::SeededFault;
 use crate::store::{Admission, AdmissionAnswer, Admitted};
 
 pub fn create(
@@ -24,7 +25,8 @@ pub fn create(
     if let Some(record) = Record::by_id(&step.sql, &admission.user, &admission.task_id)? {
         return Ok(Admitted::New(answer(record.task, None)));
     }
-    if step.effects.unfinished >= i64::try_from(queue_max).unwrap_or(i64::MAX) {
+    let is_full = step.effects.unfinished >= i64::try_from(queue_max).unwrap_or(i64::MAX);
+    if is_full && !SeededFault::QueueWithoutBound.is_on() {
         return Ok(Admitted::QueueFull);
     }
     if let Some(sha256) = unknown_file(&step.sql, admission)? {
@@ -32,7 +34,9 @@ pub fn create(
     }
     let (files, disowned) = take_files(step, admission)?;
     let record = insert(step, admission, new_record(step, admission, place, files))?;
-    if let Some(key) = &admission.key {
+    if let Some(key) = &admission.key
+        && !SeededFault::KeyNotBound.is_on()
+    {
         BoundKey::bind(step, admission, key, &record)?;
     }
     for (name, value) in &record.task.tags {
@@ -55,6 +59,17 @@ pub fn create(
         disowned,
         ..answer(record.task, None)
     }))
+}
+
+/// The second step of [`SeededFault::QueuedApart`].
+pub fn queue(step: &mut Step<'_>, id: &TaskId) -> rusqlite::Result<()> {
+    let row = params![id.as_str(), State::Scheduled as i64, State::Queued as i64];
+    step.sql.execute(
+        "UPDATE task SET state = ?3 WHERE id = ?1 AND state = ?2 AND due_at IS NULL",
+        row,
+    )?;
+    step.effects.work = true;
+    Ok(())
 }
 
 /// A file that was neither uploaded before nor with this submission.
@@ -159,6 +174,10 @@ fn insert(step: &Step<'_>, admission: &Admission, mut record: Record) -> rusqlit
     };
     let submitted = serde_json::to_string(&submitted)
         .map_err(|e| rusqlite::Error::ToSqlConversionFailure(e.into()))?;
+    let state = match SeededFault::QueuedApart.is_on() {
+        true => State::Scheduled,
+        false => task.state,
+    };
     step.sql.execute(
         "INSERT INTO task (id, id_hash, user, type, state, fingerprint, fingerprint_hash, claim, resubmissions, \
          first_failed_at, priority, max_attempts, created_at, ready_at, due_at, submission) \
@@ -168,7 +187,7 @@ fn insert(step: &Step<'_>, admission: &Admission, mut record: Record) -> rusqlit
             id_hash(&task.id),
             admission.user.as_str(),
             task.task_type,
-            task.state as i64,
+            state as i64,
             task.fingerprint.map(|fingerprint| *fingerprint.digest().as_bytes()),
             task.fingerprint.as_ref().map(fingerprint_hash),
             record.claim,

@@ -10,6 +10,7 @@ use crate::domain::fingerprint::{FieldHashes, Fingerprint, FingerprintRule};
 use crate::domain::idempotency_key::IdempotencyKey;
 use crate::domain::principal::UserId;
 use crate::domain::timestamp::Timestamp;
+use crate::seeded_faults::SeededFault;
 use crate::store::Admission;
 
 /// A key and the submission that it was first used for.
@@ -55,7 +56,7 @@ impl BoundKey {
         key: &IdempotencyKey,
         record: &Record,
     ) -> rusqlite::Result<Option<Timestamp>> {
-        let ended = record.task.state.is_ended();
+        let ended = record.task.state.is_ended() || SeededFault::KeyExpiresWhileItRuns.is_on();
         let expires_at = ended.then(|| step.now.plus(record.retention.key));
         step.sql.execute(
             "INSERT INTO key VALUES (?9, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0)",

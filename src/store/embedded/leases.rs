@@ -11,6 +11,7 @@ use super::rescue::put_aside;
 use super::step::{Sql, Step};
 use super::{nonces, pauses};
 use crate::domain::task::{Progress, State, Task, TaskError};
+use crate::seeded_faults::SeededFault;
 use crate::store::{Extension, Fenced, Held, Holder, Lease, LeaseRequest, TaskResult};
 
 /// A place in the queue: most important first, then longest ready.
@@ -70,13 +71,14 @@ fn take_first(step: &mut Step<'_>, request: &LeaseRequest) -> rusqlite::Result<V
 }
 
 fn take(step: &mut Step<'_>, request: &LeaseRequest, seq: i64) -> rusqlite::Result<Lease> {
+    let newer = i64::from(!SeededFault::SameTokenAgain.is_on());
     let record = step
         .sql
         .prepare_cached(&format!(
-            "UPDATE task SET state = 2, held = 1, attempt = attempt + 1, token = token + 1, started_at = ?2 \
+            "UPDATE task SET state = 2, held = 1, attempt = attempt + 1, token = token + ?3, started_at = ?2 \
              WHERE seq = ?1 RETURNING {COLUMNS}"
         ))?
-        .query_row(params![seq, step.now.as_ms()], Record::read)?;
+        .query_row(params![seq, step.now.as_ms(), newer], Record::read)?;
     let expires_at = step.now.plus(request.lease_of(&record.task.task_type));
     let worker = match &request.holder {
         Holder::Inside => None,
@@ -261,7 +263,10 @@ pub fn requeue(step: &mut Step<'_>, record: &Record) -> rusqlite::Result<()> {
 /// The record of a lease that is still held with this token.
 fn holder(sql: &Sql<'_>, held: &Held) -> rusqlite::Result<Option<Record>> {
     let record = Record::by_id(sql, &held.user, &held.task)?;
-    Ok(record.filter(|record| record.held && record.token == held.token))
+    Ok(record.filter(|record| {
+        let is_held = record.held || SeededFault::LaterResultTaken.is_on();
+        is_held && (record.token == held.token || SeededFault::StaleTokenTaken.is_on())
+    }))
 }
 
 /// The task, when this token is still the newest, its lease is over, and it is as the step would leave it.

@@ -18,6 +18,7 @@ use crate::domain::standing::Failures;
 use crate::domain::task::{FencingToken, Outcome, Priority, State, Task, TaskId};
 use crate::domain::task_type::Retention;
 use crate::domain::timestamp::Timestamp;
+use crate::seeded_faults::SeededFault;
 
 /// The state of a row whose task is gone.
 pub const TOMBSTONE: i64 = 7;
@@ -71,7 +72,8 @@ impl Record {
             ))?
             .query_row(params![id_hash(id), id.as_str()], Record::read)
             .optional()?;
-        Ok(record.filter(|record| record.task.user == *user))
+        Ok(record
+            .filter(|record| record.task.user == *user || SeededFault::ForeignTaskShown.is_on()))
     }
 
     pub fn by_seq(sql: &Sql<'_>, seq: i64) -> rusqlite::Result<Option<Record>> {

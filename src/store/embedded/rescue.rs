@@ -14,6 +14,7 @@ use super::record::{COLUMNS, Record};
 use super::step::Step;
 use crate::domain::task::{State, TaskError};
 use crate::domain::timestamp::Timestamp;
+use crate::seeded_faults::SeededFault;
 use crate::store::Rescued;
 
 /// Rows of each kind that one call looks at, at most.
@@ -107,7 +108,7 @@ fn start_or_return(
     if record.task.state == State::Running {
         rescued.leases_expired += 1;
         step.tally(&record.task.user, |tally| tally.leases_lost += 1);
-        if record.task.attempt < record.task.max_attempts {
+        if record.task.attempt < record.task.max_attempts || SeededFault::ReturnedForEver.is_on() {
             return requeue(step, record);
         }
         let error = TaskError {

@@ -15,6 +15,7 @@ use super::counters;
 use super::step::{Effects, EndedEffect, Sql, Step};
 use super::suppressed::Notes;
 use crate::domain::timestamp::Timestamp;
+use crate::seeded_faults::SeededFault;
 use crate::store::StoreError;
 use crate::store::ended::EndedTasks;
 use crate::store::signals::Signals;
@@ -27,6 +28,9 @@ const WAITING_STEPS_MAX: usize = 20_000;
 
 /// How long a caller waits for its step; beyond it the outcome is unknown to it.
 const ANSWER_MAX: Duration = Duration::from_secs(2);
+
+/// What a commit takes with [`SeededFault::ReplyBeforeCommit`].
+const SLOW_DISK: Duration = Duration::from_millis(20);
 
 /// What a step's reply stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -270,6 +274,10 @@ impl Thread {
             .counters
             .write(&Sql::new(&self.conn), now())
             .map_err(|error| store_error(&error))?;
+        if SeededFault::ReplyBeforeCommit.is_on() {
+            replies.drain(..).for_each(|reply| reply(Ok(())));
+            std::thread::sleep(SLOW_DISK);
+        }
         self.conn.execute_batch("COMMIT").map_err(|error| {
             if store_error(&error) != StoreError::Full {
                 abort(&error);
@@ -302,6 +310,7 @@ impl Thread {
         for effect in effects.ended {
             match effect {
                 EndedEffect::Remember(task) => self.ended.remember(*task),
+                EndedEffect::Drop(_) if SeededFault::ForgottenAndRemembered.is_on() => {}
                 EndedEffect::Drop(seq) => self.ended.forget(&seq),
             }
         }

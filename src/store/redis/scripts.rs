@@ -64,6 +64,8 @@ impl Script {
                 kind.raise()
             ),
         };
+        #[cfg(feature = "seeded-faults")]
+        let text = super::seeded_faults::put_into(name, text);
         let sha1 = redis::Script::new(&text).get_hash().to_owned();
         Script {
             name,

@@ -15,6 +15,7 @@ use super::outcome::{Outcome, Refusal, classify};
 use super::reply::Reply;
 use super::scripts::{Kind, MARK, PRESENT, Script};
 use super::silence::{Silence, Why};
+use crate::seeded_faults::SeededFault;
 use crate::store::StoreError;
 
 /// Between two tries; doubles each time.
@@ -197,6 +198,9 @@ impl Steps {
         root: &str,
         mark: u64,
     ) -> Result<(), StoreError> {
+        if SeededFault::RedisConfirmationSkipped.is_on() {
+            return Ok(());
+        }
         let confirmed = self.confirmations.confirm(known, partition, root, mark);
         confirmed.await.inspect_err(|error| {
             if *error == StoreError::StateLost {

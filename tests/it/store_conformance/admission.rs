@@ -66,7 +66,7 @@ fn matched(admitted: &Admitted) -> Option<MatchedBy> {
 #[track_caller]
 fn assert_one(admitted: &[Admitted]) {
     let ids: BTreeSet<_> = admitted.iter().map(id_of).collect();
-    assert_eq!(ids.len(), 1);
+    assert_eq!(ids.len(), 1, "not one task: {ids:?}");
     let new = admitted.iter().filter(|a| matched(a).is_none()).count();
     assert_eq!(new, 1);
 }
@@ -214,10 +214,13 @@ async fn users_never_meet(subject: Subject) {
         .get(&crate::support::store::user(), &theirs.id)
         .await
         .unwrap();
-    assert!(matches!(
-        foreign,
-        justonce::store::Found::Missing(justonce::store::Missing::Unknown)
-    ));
+    assert!(
+        matches!(
+            foreign,
+            justonce::store::Found::Missing(justonce::store::Missing::Unknown)
+        ),
+        "another user's task is shown: {foreign:?}"
+    );
 }
 
 async fn a_check_decides_alike_and_changes_nothing(subject: Subject) {

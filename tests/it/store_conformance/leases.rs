@@ -148,7 +148,7 @@ async fn a_completion_repeated_with_its_token_is_recorded(subject: Subject) {
     let first = recorded(subject.complete(&lease, r#"{"kept":  "as it is"}"#).await);
     let repeat = recorded(subject.complete(&lease, "\"other\"").await);
     assert_eq!(repeat.state, State::Succeeded);
-    assert_eq!(repeat.finished_at, first.finished_at);
+    assert_eq!(repeat.finished_at, first.finished_at, "it ended twice");
     let ended = subject.task(&task.id).await;
     let Some(Outcome::Inline(json)) = ended.outcome else {
         panic!("no result: {ended:?}");

@@ -121,9 +121,11 @@ async fn nothing_that_is_unfinished_expires(subject: Subject) {
     let lease = subject.lease(LONG).await;
     subject.rescue().await;
     assert_eq!(lease.task.id, task.id);
-    let Admitted::Duplicate { answer, .. } = subject.admit(&one).await else {
-        panic!("the key of an unfinished task expired");
+    let Admitted::Duplicate { answer, matched_by } = subject.admit(&one).await else {
+        panic!("the unfinished task does not answer");
     };
     assert_eq!(answer.task.id, task.id);
-    assert_eq!(answer.key_expires_at, None);
+    let by_key = (MatchedBy::IdempotencyKey, None);
+    let seen = (matched_by, answer.key_expires_at);
+    assert_eq!(seen, by_key, "the key of an unfinished task expired");
 }

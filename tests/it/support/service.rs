@@ -70,12 +70,15 @@ impl Setup {
         self.folder.path()
     }
 
-    /// The binary with this setup's environment and nothing else of the service's.
+    /// The binary with this setup's environment and nothing else of the service's, save the fault that a test of
+    /// the tests has seeded.
     pub fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_justonce"));
         command.current_dir(self.folder()).kill_on_drop(true);
         for (name, _) in std::env::vars() {
-            if name.starts_with("JUSTONCE_") || OTHER_NAMES.contains(&name.as_str()) {
+            let is_of_the_service =
+                name.starts_with("JUSTONCE_") && name != "JUSTONCE_SEEDED_FAULT";
+            if is_of_the_service || OTHER_NAMES.contains(&name.as_str()) {
                 command.env_remove(name);
             }
         }

@@ -386,5 +386,8 @@ pub fn recorded<T: std::fmt::Debug>(fenced: Fenced<T>) -> T {
 
 #[track_caller]
 pub fn lost<T: std::fmt::Debug>(fenced: Fenced<T>) {
-    assert!(matches!(fenced, Fenced::Lost), "{fenced:?}");
+    assert!(
+        matches!(fenced, Fenced::Lost),
+        "a stale token counted: {fenced:?}"
+    );
 }
