@@ -68,7 +68,7 @@ fn catcher(fault: SeededFault) -> Catcher {
         ),
         F::LaterResultTaken => (
             "store_conformance::leases::embedded::a_completion_repeated_with_its_token_is_recorded",
-            Words("it ended twice"),
+            Words("result bytes changed"),
         ),
         F::QueueWithoutBound => (
             "store_conformance::a_full_queue_takes_no_more_and_still_answers_duplicates",
@@ -112,7 +112,7 @@ fn catcher(fault: SeededFault) -> Catcher {
         ),
         F::RedisLaterResultTaken => (
             "store_conformance::leases::redis::a_completion_repeated_with_its_token_is_recorded",
-            Words("it ended twice"),
+            Words("result bytes changed"),
         ),
         F::RedisMarkNotLookedAt => (
             "redis_trouble::a_redis_set_back_to_an_older_snapshot_is_noticed_by_whom_it_answered",
