@@ -52,7 +52,10 @@ seeded_faults! {
     RedisStaleTokenTaken       P8  "a completion is recorded under any token"
     RedisSameTokenAgain        P8  "a lease gets the token of the lease before it"
     RedisLaterResultTaken      P9  "a completion that comes once more replaces the result"
+    RedisRememberedTooLong     P9  "what a replica remembers holds beyond a quarter of a second"
     RedisMarkNotLookedAt       P12 "an admission does not look whether state was lost"
+    RedisMarkNotRaised         P12 "an admission leaves no mark by which its loss is noticed"
+    RedisMarksNotKept          P12 "a replica that starts again knows nothing of what it was told"
 }
 
 #[cfg(not(feature = "seeded-faults"))]

@@ -139,7 +139,10 @@ async fn what_one_replica_forgets_no_other_answers_from_memory() {
         let forgotten = one.store.forget(&user(), &ended.id).await.unwrap();
         assert!(matches!(forgotten, Forgotten::Done { .. }));
         let admitted = other.admit(&keyed).await;
-        assert!(matches!(admitted, Admitted::KeyForgotten), "{admitted:?}");
+        assert!(
+            matches!(admitted, Admitted::KeyForgotten),
+            "another replica answers what was forgotten: {admitted:?}"
+        );
         let anew = other.new_task(&work).await;
         assert_ne!(anew.id, ended.id);
         let lease = other.lease(LONG).await;

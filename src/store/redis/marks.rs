@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use serde::{Deserialize, Serialize};
 
 use super::keys::Partition;
+use crate::seeded_faults::SeededFault;
 
 /// In the data folder.
 const FILE_NAME: &str = "redis-marks.json";
@@ -114,6 +115,9 @@ impl Marks {
         let Some(file) = &self.file else {
             return Ok(());
         };
+        if SeededFault::RedisMarksNotKept.is_on() {
+            return Ok(());
+        }
         let known = self.known();
         let remembered = Remembered {
             replica: self.replica.clone(),

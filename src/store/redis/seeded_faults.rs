@@ -91,7 +91,8 @@ fn changes(fault: SeededFault) -> &'static [Change] {
             "task.user ~= user then",
         )],
         SeededFault::RedisSameTokenAgain => {
-            &[("lease", "(task.token or 0) + 1", "task.token or 1")]
+            const GROWS: &str = "math.max((task.token or 0) + 1, now)";
+            &[("lease", GROWS, "task.token or 1")]
         }
         SeededFault::RedisLaterResultTaken => &[(
             "complete",
@@ -100,6 +101,9 @@ fn changes(fault: SeededFault) -> &'static [Change] {
         )],
         SeededFault::RedisMarkNotLookedAt => {
             &[("admit", "if mark < mark_told then", "if false then")]
+        }
+        SeededFault::RedisMarkNotRaised => {
+            &[("admit", "  mark = redis.call('INCR', mark_key)\n", "")]
         }
         _ => &[],
     }

@@ -95,8 +95,8 @@ fn catcher(fault: SeededFault) -> Catcher {
             Words("a lost reply made the submission its own duplicate"),
         ),
         F::RedisUnknownMeansDone => (
-            "faults::seeded::scenarios::a_killed_redis",
-            Violated(Rule::Lost),
+            "faults::seeded::scenarios::a_silent_redis",
+            Words("promised by nobody"),
         ),
         F::RedisQueuedApart => (
             "faults::seeded::scenarios::killed_replicas",
@@ -114,8 +114,16 @@ fn catcher(fault: SeededFault) -> Catcher {
             "store_conformance::leases::redis::a_completion_repeated_with_its_token_is_recorded",
             Words("result bytes changed"),
         ),
-        F::RedisMarkNotLookedAt => (
+        F::RedisRememberedTooLong => (
+            "replicas::what_one_replica_forgets_no_other_answers_from_memory",
+            Words("another replica answers what was forgotten: Duplicate"),
+        ),
+        F::RedisMarkNotLookedAt | F::RedisMarkNotRaised => (
             "redis_trouble::a_redis_set_back_to_an_older_snapshot_is_noticed_by_whom_it_answered",
+            Words("right: 503"),
+        ),
+        F::RedisMarksNotKept => (
+            "redis_trouble::a_replica_remembers_over_its_restart_what_it_was_told",
             Words("right: 503"),
         ),
     };

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use justonce::domain::task::State;
+use justonce::store::StoreError;
 use serde_json::json;
 
 use crate::faults::fault::{Class, Plan};
@@ -28,11 +29,6 @@ async fn a_killed_service() {
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_replicas() {
     suffers(Class::KillReplica, 8, Stage::redis(2).await).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_killed_redis() {
-    suffers(Class::KillRedis, 3, Stage::redis(2).await).await;
 }
 
 async fn suffers(class: Class, times: usize, stage: Stage) {
@@ -75,4 +71,17 @@ async fn a_lease_that_arrives_twice() {
     assert_eq!(subject.lease_many(1, LONG).await.len(), 1);
     let other = subject.lease_many(1, LONG).await.len();
     assert_eq!(other, 1, "the second lease took the other task");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_redis() {
+    let server = redis::RedisServer::start(&[]);
+    let subject = redis_at(&server.url()).await;
+    server.pause();
+    let admitted = subject.store.admit(draft(json!({})).admission()).await;
+    server.resume();
+    assert!(
+        matches!(admitted, Err(StoreError::Unavailable(_))),
+        "promised by nobody: {admitted:?}"
+    );
 }
