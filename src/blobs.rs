@@ -1,5 +1,6 @@
 //! The port to the bytes of files and large results.
 
+pub mod inventory;
 pub mod local;
 
 use std::pin::Pin;

@@ -4,6 +4,7 @@
 //! A step whose outcome is unknown ([`StoreError::Unavailable`]) may be repeated with the same
 //! arguments: `admit` carries the new task's id as its nonce, the verbs of a lease carry its token.
 
+pub mod audit;
 pub mod embedded;
 mod ended;
 pub mod redis;

@@ -108,11 +108,11 @@ impl Place {
     }
 
     fn folder_of(&self, sha256: &Sha256Digest) -> PathBuf {
-        self.folder.join(format!("{:02x}", sha256.as_bytes()[0]))
+        folder_of(&self.folder, sha256)
     }
 
     fn path(&self, name: &BlobName) -> PathBuf {
-        self.folder_of(&name.sha256).join(name.to_string())
+        place_of(&self.folder, name)
     }
 
     fn append(&self, file: Option<NamedTempFile>, bytes: &[u8]) -> io::Result<NamedTempFile> {
@@ -173,6 +173,15 @@ impl Place {
         listed.truncate(max);
         Ok(listed)
     }
+}
+
+/// Where a copy lies in the folder of all copies.
+pub fn place_of(folder: &Path, name: &BlobName) -> PathBuf {
+    folder_of(folder, &name.sha256).join(name.to_string())
+}
+
+fn folder_of(folder: &Path, sha256: &Sha256Digest) -> PathBuf {
+    folder.join(format!("{:02x}", sha256.as_bytes()[0]))
 }
 
 /// A file that was deleted meanwhile, or that a clock puts into the future, is not.

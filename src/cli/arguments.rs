@@ -123,6 +123,8 @@ fn doctor() -> Command {
     let wanted = [
         "config",
         "store",
+        "data",
+        "blobs",
         "redis_url",
         "redis_prefix",
         "redis_assume",
@@ -131,7 +133,7 @@ fn doctor() -> Command {
     ];
     let wanted = |arg: &Arg| wanted.contains(&arg.get_id().as_str());
     Command::new("doctor")
-        .about("Look at a store on Redis without the service: exit status 0 when it is well")
+        .about("Look for contradictions in a store, beside the service or without it: exit status 0 when it is well")
         .arg(accept)
         .args(settings().into_iter().filter(wanted))
 }

@@ -10,6 +10,7 @@
 
 mod admit;
 mod api_key;
+mod audit;
 mod checkpoint;
 mod counters;
 mod create;
@@ -57,6 +58,7 @@ use crate::domain::task::{Progress, Task, TaskError, TaskId};
 use crate::domain::worker::Worker;
 use crate::seeded_faults::SeededFault;
 
+pub use self::audit::{AuditError, Auditor};
 pub use self::schema::OpenError;
 
 /// What is said about duplicates is written this long after its answer at the latest.

@@ -20,6 +20,7 @@ mod address;
 mod admit;
 mod agreement;
 mod api_keys;
+mod audit;
 mod chores;
 mod completion;
 mod confirmations;
@@ -94,6 +95,7 @@ use crate::domain::timestamp::Timestamp;
 use crate::domain::worker::Worker;
 
 pub use self::address::Address;
+pub use self::audit::Auditor;
 pub use self::diagnosis::{Diagnosis, diagnose};
 pub use self::guard::Assumed;
 pub use self::trust::Trust;

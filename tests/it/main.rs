@@ -3,6 +3,7 @@
 mod support;
 
 mod ask;
+mod audit;
 mod connection;
 mod cors_and_proxies;
 mod crash;

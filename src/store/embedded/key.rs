@@ -116,7 +116,7 @@ impl BoundKey {
     }
 }
 
-fn hash(user: &UserId, key: &IdempotencyKey) -> i64 {
+pub fn hash(user: &UserId, key: &IdempotencyKey) -> i64 {
     // A user has no line break, so that no two pairs look the same.
     short_hash(&Sha256Digest::of(format!("{user}\n{key}").as_bytes()))
 }

@@ -45,6 +45,18 @@ pub fn open_writer(path: Option<&Path>) -> Result<Connection, OpenError> {
     if rusqlite::version_number() < SQLITE_VERSION_MIN {
         return Err(OpenError::OldLibrary);
     }
+    let written = written(&conn, &name)?;
+    prepare(&conn).map_err(wrap)?;
+    if written < VERSION {
+        bring_up(&conn, written).map_err(wrap)?;
+    }
+    Ok(conn)
+}
+
+/// The schema that the file was written with; 0 when nothing is in it yet. One that this release does not know is
+/// refused.
+pub fn written(conn: &Connection, name: &str) -> Result<i32, OpenError> {
+    let wrap = |error| OpenError::Sqlite(name.to_owned(), error);
     let application: i32 = conn
         .pragma_query_value(None, "application_id", |r| r.get(0))
         .map_err(wrap)?;
@@ -54,17 +66,12 @@ pub fn open_writer(path: Option<&Path>) -> Result<Connection, OpenError> {
     let tables: i64 = conn
         .query_row("SELECT count(*) FROM sqlite_schema", [], |r| r.get(0))
         .map_err(wrap)?;
-    let written = match (application, version) {
-        (0, 0) if tables == 0 => 0,
-        (APPLICATION_ID, newer) if newer > VERSION => return Err(OpenError::Newer(name, newer)),
-        (APPLICATION_ID, known) if known > 0 => known,
-        _ => return Err(OpenError::Foreign(name)),
-    };
-    prepare(&conn).map_err(wrap)?;
-    if written < VERSION {
-        bring_up(&conn, written).map_err(wrap)?;
+    match (application, version) {
+        (0, 0) if tables == 0 => Ok(0),
+        (APPLICATION_ID, newer) if newer > VERSION => Err(OpenError::Newer(name.to_owned(), newer)),
+        (APPLICATION_ID, known) if known > 0 => Ok(known),
+        _ => Err(OpenError::Foreign(name.to_owned())),
     }
-    Ok(conn)
 }
 
 /// Opens a connection that only reads.

@@ -130,6 +130,10 @@ scripts! {
     AGREED = "agreed" Apart [];
     REPORT = "report" Apart [];
     ACCEPT = "accept" Apart [];
+    AUDIT = "audit" Reads [clock, record, places, files, claim];
+    AUDIT_MEMBERS = "audit_members" Reads [clock, record, places, files];
+    AUDIT_COUNTS = "audit_counts" Reads [places];
+    AUDIT_NEEDS = "audit_needs" Reads [record, places, files];
 }
 
 #[cfg(test)]
