@@ -1,4 +1,5 @@
-//! What every store promises: one function a promise, run through by each of them.
+//! What every store promises: one function a promise, run through by each of them. After each the records agree
+//! with one another.
 
 mod admission;
 mod api_keys;
@@ -22,7 +23,10 @@ macro_rules! promises {
         mod embedded {
             $(#[tokio::test(flavor = "multi_thread")]
             async fn $promise() {
-                super::$promise(crate::support::store::embedded().await).await;
+                let subject = crate::support::store::embedded().await;
+                let home = subject.home.clone();
+                super::$promise(subject).await;
+                home.expect_sound().await;
             })+
         }
         mod memory {
@@ -34,7 +38,10 @@ macro_rules! promises {
         mod redis {
             $(#[tokio::test(flavor = "multi_thread")]
             async fn $promise() {
-                super::$promise(crate::support::store::redis().await).await;
+                let subject = crate::support::store::redis().await;
+                let home = subject.home.clone();
+                super::$promise(subject).await;
+                home.expect_sound().await;
             })+
         }
     };

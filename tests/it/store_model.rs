@@ -69,6 +69,7 @@ fn play_against<F: Future<Output = Subject>>(store: fn() -> F) {
             for step in steps {
                 game.play(step).await;
             }
+            game.subject.home.expect_sound().await;
         });
         Ok(())
     });

@@ -16,6 +16,7 @@ use justonce::domain::task_type::{
 };
 use justonce::domain::timestamp::Timestamp;
 use justonce::domain::worker::{Place, Worker};
+use justonce::store::audit::Audit;
 use justonce::store::embedded::{EmbeddedStore, Location};
 use justonce::store::redis::{Address, Options, RedisStore};
 use justonce::store::{
@@ -28,10 +29,40 @@ use tempfile::TempDir;
 
 use super::deadline::until;
 
-/// A store under test, and the folder that it lives in.
+/// A store under test, and where it lives.
 pub struct Subject {
     pub store: Arc<dyn Store>,
-    folder: Option<TempDir>,
+    pub home: Home,
+}
+
+/// Where a store keeps its records.
+#[derive(Clone)]
+pub enum Home {
+    Memory,
+    Folder(Arc<TempDir>),
+    Redis(Box<Options>),
+}
+
+impl Home {
+    /// Fails if records contradict each other.
+    pub async fn expect_sound(&self) {
+        let mut audit = Audit::default();
+        match self {
+            Home::Memory => return,
+            Home::Folder(folder) => {
+                let auditor = justonce::store::embedded::Auditor::open(folder.path()).unwrap();
+                auditor.run(&mut audit).unwrap();
+            }
+            Home::Redis(options) => {
+                let auditor = justonce::store::redis::Auditor::open(options)
+                    .await
+                    .unwrap()
+                    .unwrap();
+                auditor.run(&mut audit).await.unwrap();
+            }
+        }
+        assert_eq!(audit.wrong(), 0, "{:#?}", audit.findings());
+    }
 }
 
 /// SQLite in a file.
@@ -40,7 +71,7 @@ pub async fn embedded() -> Subject {
     let store = open(Location::Folder(PathBuf::from(folder.path())), 1_000_000);
     Subject {
         store,
-        folder: Some(folder),
+        home: Home::Folder(Arc::new(folder)),
     }
 }
 
@@ -53,7 +84,7 @@ pub async fn memory() -> Subject {
 pub async fn memory_with(queue_tasks_max: u64) -> Subject {
     Subject {
         store: open(Location::Memory, queue_tasks_max),
-        folder: None,
+        home: Home::Memory,
     }
 }
 
@@ -64,22 +95,16 @@ pub async fn redis() -> Subject {
 
 /// Redis, with room for so many unfinished tasks.
 pub async fn redis_with(queue_tasks_max: u64) -> Subject {
-    Subject {
-        store: replica(&super::redis::prefix(), queue_tasks_max).await,
-        folder: None,
-    }
+    replica(&super::redis::prefix(), queue_tasks_max).await
 }
 
 /// Redis, under a prefix that several share.
 pub async fn redis_under(prefix: &str) -> Subject {
-    Subject {
-        store: replica(prefix, 1_000_000).await,
-        folder: None,
-    }
+    replica(prefix, 1_000_000).await
 }
 
 /// One more store over what is under this prefix, as another replica opens it.
-async fn replica(prefix: &str, queue_tasks_max: u64) -> Arc<dyn Store> {
+async fn replica(prefix: &str, queue_tasks_max: u64) -> Subject {
     // `TEST_REDIS_URL` names a cluster, or whatever else the promises are to be held against.
     let url = std::env::var("TEST_REDIS_URL").unwrap_or_else(|_| super::redis::shared().url());
     let options = Options {
@@ -87,7 +112,14 @@ async fn replica(prefix: &str, queue_tasks_max: u64) -> Arc<dyn Store> {
         queue_tasks_max,
         ..redis_options(&url)
     };
-    Arc::new(RedisStore::open(options).await.unwrap())
+    redis_of(options).await
+}
+
+async fn redis_of(options: Options) -> Subject {
+    Subject {
+        store: Arc::new(RedisStore::open(options.clone()).await.unwrap()),
+        home: Home::Redis(Box::new(options)),
+    }
 }
 
 /// What a store in Redis needs, under a prefix of its own.
@@ -111,10 +143,7 @@ pub async fn redis_under_at(prefix: &str, url: &str) -> Subject {
         prefix: prefix.to_owned(),
         ..redis_options(url)
     };
-    Subject {
-        store: Arc::new(RedisStore::open(options).await.unwrap()),
-        folder: None,
-    }
+    redis_of(options).await
 }
 
 fn open(location: Location, queue_tasks_max: u64) -> Arc<dyn Store> {
@@ -325,15 +354,15 @@ impl Subject {
     }
 
     /// The same store after its process has ended and another has begun.
-    pub async fn reopened(mut self) -> Subject {
+    pub async fn reopened(self) -> Subject {
         self.store.close().await;
-        let folder = self.folder.take().expect("a store in a file");
+        let Home::Folder(folder) = self.home.clone() else {
+            panic!("not a store in a file");
+        };
         drop(self);
         let store = open(Location::Folder(PathBuf::from(folder.path())), 1_000_000);
-        Subject {
-            store,
-            folder: Some(folder),
-        }
+        let home = Home::Folder(folder);
+        Subject { store, home }
     }
 }
 
