@@ -17,6 +17,8 @@ use crate::support::deadline::until;
 pub struct Replica {
     pub process: Process,
     pub address: SocketAddr,
+    /// Of the service itself.
+    pub setup: Option<Setup>,
 }
 
 impl Replica {
@@ -26,10 +28,15 @@ impl Replica {
             .env("JUSTONCE_DRAIN_GRACE_SECONDS", "2")
             .env("RUST_LOG", "warn");
         let log = setup.folder().join("log");
-        Replica::of(name, log, move |address| {
+        let kept = setup.clone();
+        let replica = Replica::of(name, log, move |address| {
             let listen = address.to_string();
             setup.clone().env("JUSTONCE_LISTEN", &listen).command()
-        })
+        });
+        Replica {
+            setup: Some(kept),
+            ..replica
+        }
     }
 
     /// A process that is made for an address.
@@ -40,7 +47,11 @@ impl Replica {
     ) -> Replica {
         let address = SocketAddr::from(([127, 0, 0, 1], ports::free()));
         let process = Process::start(name, log, move || make(address));
-        Replica { process, address }
+        Replica {
+            process,
+            address,
+            setup: None,
+        }
     }
 
     pub async fn is_ready(&self) {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::balancer::Balancer;
 use super::fault::{Class, Fault};
@@ -223,6 +223,34 @@ impl Stage {
         for replica in &self.replicas {
             replica.is_ready().await;
         }
+    }
+
+    /// What `justonce doctor` finds wrong with the store, while the replicas are at work on it.
+    pub async fn contradictions(&self) -> Vec<Violation> {
+        const DOCTOR_MAX: Duration = Duration::from_secs(600);
+        let Some(setup) = self.replicas[0].setup.clone() else {
+            return Vec::new();
+        };
+        let setup = match &self.store {
+            Backing::Embedded => setup,
+            // By the straight way.
+            Backing::Redis(redis) => setup.env("JUSTONCE_STORE", &redis.url()),
+            Backing::Cluster(cluster) => setup.env("JUSTONCE_STORE", &cluster.url()),
+        };
+        let mut doctor = setup.command();
+        let output = timeout(DOCTOR_MAX, doctor.arg("doctor").output()).await;
+        let output = output.expect("the doctor does not end").unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said).into_owned();
+        println!("{said}");
+        let wrong = said.lines().filter_map(|line| line.strip_prefix("wrong: "));
+        let mut wrong: Vec<_> = wrong.map(str::to_owned).collect();
+        if !output.status.success() && wrong.is_empty() {
+            wrong.push(said);
+        }
+        let rule = Rule::Contradiction;
+        let wrong = wrong.into_iter();
+        wrong.map(|detail| Violation { rule, detail }).collect()
     }
 
     /// Ends that nobody had asked for. A replica may not find Redis when it starts, and is started again.

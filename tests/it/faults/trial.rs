@@ -64,6 +64,7 @@ impl Trial {
         let audit = Audit::new(way.clone(), self.seed, self.load.twins, self.stall);
         let findings = audit.run(&stage.traces).await;
         let mut violations = way.ledger.violations();
+        violations.extend(stage.contradictions().await);
         violations.extend(stage.crashes());
         let report = Report {
             name: self.name,

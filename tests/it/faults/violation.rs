@@ -32,6 +32,8 @@ pub enum Rule {
     CompletedTwice,
     /// One lease was run twice, or an execution has no attempt on record.
     Execution,
+    /// `justonce doctor` finds records that contradict each other, or a store that is not well.
+    Contradiction,
     /// A process ended without having been told to.
     Crash,
 }

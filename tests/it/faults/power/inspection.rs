@@ -8,7 +8,8 @@ use justonce::domain::digest::Sha256Digest;
 use justonce::domain::file::BlobName;
 use justonce::domain::principal::UserId;
 use justonce::domain::task::{State, TaskId};
-use justonce::store::embedded::{EmbeddedStore, Location};
+use justonce::store::audit::Audit;
+use justonce::store::embedded::{Auditor, EmbeddedStore, Location};
 use justonce::store::{Found, Store};
 use rusqlite::{Connection, OpenFlags};
 use serde_json::Value;
@@ -77,8 +78,9 @@ struct Row {
 fn look(data: &Path, expected: &Expected) -> anyhow::Result<()> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
     let conn = Connection::open_with_flags(data.join("justonce.db"), flags)?;
-    let integrity: String = conn.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
-    anyhow::ensure!(integrity == "ok", "SQLite: {integrity}");
+    let mut audit = Audit::default();
+    Auditor::open(data)?.run(&mut audit)?;
+    anyhow::ensure!(audit.wrong() == 0, "audit: {:?}", audit.findings());
     let tasks = tasks(&conn)?;
     let keys = keys(&conn)?;
     let files = files(&conn)?;
