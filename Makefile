@@ -1,4 +1,4 @@
-.PHONY: run test check bench soak show power-cuts simulation
+.PHONY: run test check bench soak show power-cuts power-cuts-of-redis simulation
 
 # Serves on 127.0.0.1:8080 with ./data.
 run:
@@ -31,6 +31,11 @@ show:
 power-cuts:
 	$(and $(SEED),FAULTS_SEED=$(SEED)) \
 		cargo test --release --locked --test it -- --ignored --exact faults::power::trials::the_embedded_store_survives_thousands_of_power_cuts --nocapture
+
+# Hundreds of power cuts of a Redis that syncs each write, some cut once more while it loads, and of one that syncs each second.
+power-cuts-of-redis:
+	$(and $(SEED),FAULTS_SEED=$(SEED)) FAULTS_REDIS_CUTS=$(or $(CUTS),10) \
+		cargo test --release --locked --test it -- --include-ignored faults::power::redis --nocapture --test-threads=1
 
 # So many seeds of the simulated protocol, or one SEED of them with its trace.
 simulation:

@@ -46,6 +46,8 @@ pub enum Class {
     HoldClients,
     /// Redis takes no writes, as a demoted primary does.
     ReadOnly,
+    /// Redis is told that it may evict, and told better later; replicas that have looked meanwhile refuse.
+    ChangePolicy,
     /// SIGKILL of a cluster's primary; its replica takes over.
     KillPrimary,
     /// SIGSTOP of a cluster's primary, until its replica has taken over or shorter.
@@ -86,6 +88,7 @@ pub const OF_REDIS: &[Class] = &[
     Class::BusyScript,
     Class::HoldClients,
     Class::ReadOnly,
+    Class::ChangePolicy,
 ];
 
 /// What a cluster must bear without losing anything.
@@ -113,6 +116,8 @@ impl Class {
             Class::Partition => 100..3_500,
             Class::PauseRedis | Class::SleepRedis | Class::HoldClients => 200..3_000,
             Class::OutOfMemory | Class::BusyScript | Class::ReadOnly => 100..1_500,
+            // Replicas look every two seconds.
+            Class::ChangePolicy => 500..4_000,
             Class::KillPrimary => 500..6_000,
             Class::PausePrimary => 200..4_000,
             Class::MigrateSlot => 1..20,

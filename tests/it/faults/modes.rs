@@ -40,7 +40,7 @@ async fn replicas_over_one_redis_keep_their_promises() {
         seed,
         load: load(),
         plan: Plan::new(OF_REDIS, 100..700, seed),
-        enough: Enough::Faults(28),
+        enough: Enough::Faults(30),
         stall: STALL,
     };
     trial.run(Stage::relayed(2).await).await.expect_sound();

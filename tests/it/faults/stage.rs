@@ -313,6 +313,12 @@ async fn redis_suffers(redis: &RedisNode, fault: Fault, lasts: tokio::time::Slee
             lasts.await;
             said(redis, &["REPLICAOF", "NO", "ONE"]).await;
         }
+        Class::ChangePolicy => {
+            let policy = ["CONFIG", "SET", "maxmemory-policy"];
+            said(redis, &[&policy[..], &["allkeys-lru"]].concat()).await;
+            lasts.await;
+            said(redis, &[&policy[..], &["noeviction"]].concat()).await;
+        }
         _ => panic!("{fault} needs a cluster"),
     }
 }
