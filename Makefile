@@ -17,7 +17,7 @@ check:
 bench:
 	cargo bench --bench load
 
-# Faults for as long as you like: MODE=embedded, redis, cluster or primaries, SECONDS, SEED to repeat one.
+# Faults for as long as you like: MODE=embedded, redis, network, sentinels, cluster or primaries, SECONDS, SEED to repeat one.
 soak:
 	FAULTS_MODE=$(or $(MODE),redis) FAULTS_SECONDS=$(or $(SECONDS),600) $(and $(SEED),FAULTS_SEED=$(SEED)) \
 		cargo test --release --locked --test it -- --ignored --exact faults::soak::as_long_as_asked --nocapture

@@ -24,6 +24,7 @@ mod chores;
 mod completion;
 mod confirmations;
 mod diagnosis;
+mod ends;
 mod files;
 mod guard;
 mod horizon;
@@ -576,13 +577,20 @@ impl Store for RedisStore {
     async fn get(&self, user: &UserId, id: &TaskId) -> Result<Found<Task>, StoreError> {
         let parts = &*self.0;
         parts.write_notes().await?;
-        lifecycle::get(&parts.steps, parts.root(user), user, id).await
+        let root = parts.root(user);
+        let found = lifecycle::get(&parts.steps, root, user, id).await?;
+        if let Found::Here(task) = &found {
+            ends::stand(&parts.steps, root, user, [task]).await?;
+        }
+        Ok(found)
     }
 
     async fn list(&self, user: &UserId, filter: ListFilter) -> Result<Page, StoreError> {
         let parts = &*self.0;
         parts.write_notes().await?;
-        list::list(&parts.steps, &parts.keys, user, &filter).await
+        let page = list::list(&parts.steps, &parts.keys, user, &filter).await?;
+        ends::stand(&parts.steps, parts.root(user), user, &page.tasks).await?;
+        Ok(page)
     }
 
     async fn ledger(

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::{Cmd, ErrorKind, ToRedisArgs, Value};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::confirmations::Confirmations;
 use super::keys::Partition;
@@ -188,6 +188,20 @@ impl Steps {
             known.saw(*partition, mark);
         }
         marked.value()
+    }
+
+    /// Returns when all that the partition's server has written by now is where acknowledgements must be.
+    pub async fn confirm_all(&self, root: &str) -> Result<(), StoreError> {
+        let Some(partition) = Partition::of_key(root) else {
+            return Ok(());
+        };
+        let known = self.marks.known();
+        let told = known.floor(partition);
+        let confirmed = self.confirmed(&known, partition, root, told);
+        match timeout(RESPONSE_WAIT_MAX, confirmed).await {
+            Ok(confirmed) => confirmed,
+            Err(_) => Err(unavailable("read, and not confirmed in time")),
+        }
     }
 
     async fn confirmed(

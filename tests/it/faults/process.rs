@@ -119,6 +119,9 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- {} ---\n{}", self.name, tail(&self.shared.log));
+        }
         self.wanted.send_replace(false);
         self.signal(Signal::KILL);
         self.supervisor.abort();

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::Stdio;
 
+use tempfile::NamedTempFile;
 use tokio::process::{Child, Command};
 
 use super::shim::Shim;
@@ -19,6 +20,7 @@ pub struct RedisAt {
     pub port: u16,
     /// `always` or `everysec`.
     sync: &'static str,
+    said: NamedTempFile,
 }
 
 impl RedisAt {
@@ -26,11 +28,13 @@ impl RedisAt {
         RedisAt {
             port: ports::free(),
             sync,
+            said: NamedTempFile::new().unwrap(),
         }
     }
 
     /// With what is in the folder, which must be readable as a whole or but for its end. Gone with its handle.
     pub async fn start(&self, folder: &Path, shim: Option<&Shim>) -> Child {
+        self.said.as_file().set_len(0).unwrap();
         let mut redis = Command::new("redis-server");
         redis
             .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"])
@@ -39,7 +43,7 @@ impl RedisAt {
             .args(["--auto-aof-rewrite-percentage", "0"])
             .arg("--dir")
             .arg(folder)
-            .stdout(Stdio::null())
+            .stdout(self.said.reopen().unwrap())
             .stdin(Stdio::null())
             .kill_on_drop(true);
         if let Some(shim) = shim {
@@ -48,7 +52,8 @@ impl RedisAt {
         let mut child = redis.spawn().unwrap();
         until("Redis", async || {
             if let Some(status) = child.try_wait().unwrap() {
-                panic!("redis-server ended: {status}");
+                let said = std::fs::read_to_string(self.said.path()).unwrap();
+                panic!("redis-server ended: {status}\n{said}");
             }
             (self.command(&["PING"]).await == ["PONG"]).then_some(())
         })
