@@ -1,4 +1,4 @@
-.PHONY: run test check bench soak show power-cuts power-cuts-of-redis simulation
+.PHONY: run test check bench soak show power-cuts power-cuts-of-redis failpoints simulation
 
 # Serves on 127.0.0.1:8080 with ./data.
 run:
@@ -36,6 +36,11 @@ power-cuts:
 power-cuts-of-redis:
 	$(and $(SEED),FAULTS_SEED=$(SEED)) FAULTS_REDIS_CUTS=$(or $(CUTS),10) \
 		cargo test --release --locked --test it -- --include-ignored faults::power::redis --nocapture --test-threads=1
+
+# A build that can be told to end and to wait at named places, at each of them ROUNDS times.
+failpoints:
+	FAULTS_ROUNDS=$(or $(ROUNDS),1) $(and $(SEED),FAULTS_SEED=$(SEED)) \
+		cargo test --locked --features failpoints --test it -- faults::failpoints:: --nocapture --test-threads=1
 
 # So many seeds of the simulated protocol, or one SEED of them with its trace.
 simulation:

@@ -74,6 +74,7 @@ pub mod blobs;
 pub mod cli;
 pub mod config;
 pub mod domain;
+pub mod failpoints;
 pub mod http;
 pub mod limits;
 pub mod parsers;

@@ -68,7 +68,13 @@ pub const SETTINGS: &[Setting] = &[
 ];
 
 /// Variables of ours that are no settings of the service.
-pub const OTHER_VARIABLES: &[&str] = &["JUSTONCE_CONFIG", "JUSTONCE_URL", "JUSTONCE_API_KEY"];
+pub const OTHER_VARIABLES: &[&str] = &[
+    "JUSTONCE_CONFIG",
+    "JUSTONCE_URL",
+    "JUSTONCE_API_KEY",
+    #[cfg(feature = "failpoints")]
+    crate::failpoints::VARIABLE,
+];
 
 /// Names that are promised but not built yet: refused, never ignored.
 pub const LATER_VARIABLES: &[&str] = &["JUSTONCE_WEBHOOK_SECRET"];

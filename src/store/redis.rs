@@ -91,6 +91,7 @@ use crate::domain::stats::{Crew, Stats};
 use crate::domain::task::{Progress, State, Task, TaskError, TaskId};
 use crate::domain::timestamp::Timestamp;
 use crate::domain::worker::Worker;
+use crate::failpoints::FailPoint;
 
 pub use self::address::Address;
 pub use self::diagnosis::{Diagnosis, diagnose};
@@ -379,7 +380,10 @@ impl Store for RedisStore {
         let way = Way::Admit(&parts.steps, &parts.admissions, partition);
         let admitted = admit::admit(way, question, partition, &parts.memory, &parts.notes).await?;
         match &admitted {
-            Admitted::New(answer) => parts.tell(&answer.task),
+            Admitted::New(answer) => {
+                FailPoint::BeforeWake.reached();
+                parts.tell(&answer.task);
+            }
             // It may have been scheduled, and is ready now.
             Admitted::Duplicate { answer, .. } if answer.task.state == State::Queued => {
                 parts.tell_work(partition);

@@ -8,6 +8,8 @@ mod audit;
 mod balancer;
 mod clients;
 mod connection;
+#[cfg(feature = "failpoints")]
+mod failpoints;
 mod fault;
 mod intent;
 mod leases;

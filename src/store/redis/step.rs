@@ -15,6 +15,7 @@ use super::outcome::{Outcome, Refusal, classify};
 use super::reply::Reply;
 use super::scripts::{Kind, MARK, PRESENT, Script};
 use super::silence::{Silence, Why};
+use crate::failpoints::FailPoint;
 use crate::store::StoreError;
 
 /// Between two tries; doubles each time.
@@ -262,7 +263,9 @@ impl Steps {
         let (mut pause, began) = (PAUSE, Instant::now());
         loop {
             let cmd = step.as_of(known);
+            FailPoint::BeforeScript.reached();
             let answer = timeout_at(deadline, self.link.run(&cmd)).await;
+            FailPoint::AfterScript.reached();
             let Ok(answer) = answer else {
                 self.has_failed(step, began, Why::NoAnswer);
                 return Err(unavailable("no answer in time, outcome unknown"));

@@ -26,6 +26,12 @@ pub enum Class {
     RestartReplica,
     /// A replica may open no more files or connections, and start no program.
     OutOfFiles,
+    /// A replica is held up and then ends at one of the places of its code (`failpoints`).
+    #[cfg_attr(
+        not(feature = "failpoints"),
+        expect(dead_code, reason = "another build has it")
+    )]
+    FailPoint,
     /// A replica does not hear Redis; what both said meanwhile arrives late or never.
     Partition,
     /// Packets between a replica and Redis are lost, both ways.
@@ -146,6 +152,7 @@ impl Class {
             Class::PausePrimary => 200..4_000,
             Class::MigrateSlot => 1..20,
             Class::RestartReplica
+            | Class::FailPoint
             | Class::FlushScripts
             | Class::CutConnections
             | Class::FailOver => 0..1,

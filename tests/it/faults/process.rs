@@ -169,7 +169,8 @@ async fn supervise(
 /// The end of what was written.
 fn tail(log: &Path) -> String {
     const LINES: usize = 5;
-    let text = std::fs::read_to_string(log).unwrap_or_default();
+    let bytes = std::fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
     let lines: Vec<_> = text.lines().collect();
     lines[lines.len().saturating_sub(LINES)..].join("\n")
 }

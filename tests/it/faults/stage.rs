@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
@@ -43,6 +44,8 @@ pub struct Stage {
     network: Option<Network>,
     /// Where losses are possible.
     operator: Option<Operator>,
+    /// The first replica ends by itself, again and again: so often as yet.
+    ended_by_itself: Option<AtomicUsize>,
     pub traces: Traces,
 }
 
@@ -171,6 +174,7 @@ impl Stage {
             relays: Vec::new(),
             network: None,
             operator: None,
+            ended_by_itself: None,
             traces,
         }
     }
@@ -186,6 +190,38 @@ impl Stage {
     /// How often replicas have said that acknowledged state was lost.
     pub fn losses_said(&self) -> u64 {
         self.operator.as_ref().map_or(0, Operator::accepted)
+    }
+
+    /// One replica with the embedded store, or two over one Redis. The first has these variables at each start,
+    /// and ends by itself.
+    #[cfg(feature = "failpoints")]
+    pub async fn of_variables(
+        over_redis: bool,
+        variables: impl Fn() -> Vec<(&'static str, String)> + Send + 'static,
+    ) -> Stage {
+        let traces = Traces::new();
+        let setup = |url: &str| {
+            let setup = Setup::new().env("JUSTONCE_STORE", url);
+            setup.config(&traces.config())
+        };
+        if !over_redis {
+            let first = Replica::start_with("the service".to_owned(), setup("embedded"), variables);
+            let stage = Stage::ready(vec![first], Backing::Embedded, traces).await;
+            return stage.of_lives();
+        }
+        let redis = RedisNode::start(Launch::here("redis".to_owned()));
+        redis.is_up().await;
+        let (one, other) = (setup(&redis.url()), setup(&redis.url()));
+        let first = Replica::start_with("replica 1".to_owned(), one, variables);
+        let second = Replica::start("replica 2".to_owned(), other);
+        let stage = Stage::ready(vec![first, second], Backing::Redis(redis), traces).await;
+        stage.of_lives()
+    }
+
+    #[cfg(feature = "failpoints")]
+    fn of_lives(mut self) -> Stage {
+        self.ended_by_itself = Some(AtomicUsize::new(0));
+        self
     }
 
     /// Behind a balancer, where one is installed; else the clients choose among the replicas.
@@ -240,6 +276,15 @@ impl Stage {
                 replica.limit_files(FEW);
                 lasts.await;
                 replica.limit_files(USUAL);
+            }
+            Class::FailPoint => {
+                let ended = self.ended_by_itself.as_ref().expect("a replica that ends");
+                let ends = 1 + ended.fetch_add(1, Ordering::Relaxed);
+                let first = &self.replicas[0].process;
+                until("a replica's end", async || {
+                    (first.unasked_ends().len() >= ends).then_some(())
+                })
+                .await;
             }
             Class::Partition => {
                 let relay = &self.relays[fault.victim % self.relays.len()];
@@ -308,6 +353,9 @@ impl Stage {
             for status in replica.process.unasked_ends() {
                 let needs_others = !matches!(self.store, Backing::Embedded);
                 if needs_others && status.starts_with("exit status: 1\n") {
+                    continue;
+                }
+                if self.ended_by_itself.is_some() && status.contains(": aborted") {
                     continue;
                 }
                 let detail = format!("{} ended: {status}", replica.process.name);
