@@ -1,7 +1,7 @@
 //! A Redis server, a replica of it, and three sentinels that let the replica take over.
 
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::path::Path;
 
 use redis::{Client, Value};
 use tempfile::TempDir;
@@ -132,14 +132,14 @@ impl RedisSentinels {
 }
 
 impl Sentinel {
-    fn start(number: usize, program: &PathBuf, settings: &str) -> Sentinel {
+    fn start(number: usize, program: &Path, settings: &str) -> Sentinel {
         let folder = TempDir::new().unwrap();
         let port = ports::free();
         let path = folder.path().display();
         let config = folder.path().join("sentinel.conf");
         std::fs::write(&config, format!("{settings}dir {path}\nport {port}\n")).unwrap();
         let (name, log) = (format!("sentinel {number}"), folder.path().join("log"));
-        let program = program.clone();
+        let program = program.to_owned();
         let process = Process::start(name, log, move || {
             let mut command = Command::new(&program);
             command.arg(&config).arg("--sentinel");

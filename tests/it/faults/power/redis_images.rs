@@ -194,14 +194,14 @@ async fn examine(
 ) {
     report.images += 1;
     report.looked_for += expected.count();
-    let server = redis.start(image, None).await;
+    let mut server = redis.start(image, None).await;
     let service = forgetful(replica).start().await;
     if let Err(violation) = inspect(&service.client(), expected).await {
         println!("! {name}: {violation}");
         report.violations.push(violation);
     }
     drop(service.kill().await);
-    drop(server);
+    server.kill().await.unwrap();
 }
 
 /// Every acknowledged key is sent once more and names its task; everything else is as it was told, and there is nothing

@@ -110,7 +110,7 @@ async fn power_cut(
         let image = folder();
         image::write(&disk, Luck::of_a_log(choices), choices, image.path());
         let name = format!("seed {seed}, {sync}, image {number}");
-        let server = redis.start(image.path(), None).await;
+        let mut server = redis.start(image.path(), None).await;
         let missing = missing(&redis, &told).await;
         report.images += 1;
         report.images_with_losses += usize::from(!missing.is_empty());
@@ -121,7 +121,7 @@ async fn power_cut(
         if number == 0 {
             accept_and_serve(&replicas, is_silent).await;
         }
-        drop(server);
+        server.kill().await.unwrap();
     }
 }
 
