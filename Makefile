@@ -1,4 +1,4 @@
-.PHONY: run test check bench soak show power-cuts simulation seeded-faults
+.PHONY: run test check bench soak show power-cuts power-cuts-of-redis failpoints simulation seeded-faults
 
 # Serves on 127.0.0.1:8080 with ./data.
 run:
@@ -17,7 +17,7 @@ check:
 bench:
 	cargo bench --bench load
 
-# Faults for as long as you like: MODE=embedded, redis, cluster or primaries, SECONDS, SEED to repeat one.
+# Faults for as long as you like: MODE=embedded, redis, network, sentinels, cluster or primaries, SECONDS, SEED to repeat one.
 soak:
 	FAULTS_MODE=$(or $(MODE),redis) FAULTS_SECONDS=$(or $(SECONDS),600) $(and $(SEED),FAULTS_SEED=$(SEED)) \
 		cargo test --release --locked --test it -- --ignored --exact faults::soak::as_long_as_asked --nocapture
@@ -32,6 +32,16 @@ power-cuts:
 	$(and $(SEED),FAULTS_SEED=$(SEED)) \
 		cargo test --release --locked --test it -- --ignored --exact faults::power::trials::the_embedded_store_survives_thousands_of_power_cuts --nocapture
 
+# Hundreds of power cuts of a Redis that syncs each write, some cut once more while it loads, and of one that syncs each second.
+power-cuts-of-redis:
+	$(and $(SEED),FAULTS_SEED=$(SEED)) FAULTS_REDIS_CUTS=$(or $(CUTS),10) \
+		cargo test --release --locked --test it -- --include-ignored faults::power::redis --nocapture --test-threads=1
+
+# A build that can be told to end and to wait at named places, at each of them ROUNDS times.
+failpoints:
+	FAULTS_ROUNDS=$(or $(ROUNDS),1) $(and $(SEED),FAULTS_SEED=$(SEED)) \
+		cargo test --locked --features seeded-faults,failpoints --test it -- faults::failpoints:: --nocapture --test-threads=1
+
 # So many seeds of the simulated protocol, or one SEED of them with its trace.
 simulation:
 	SIMULATION_SEEDS=$(or $(SEEDS),5000) SIMULATION_FROM=$(or $(FROM),1) $(and $(SEED),SIMULATION_SEED=$(SEED)) \
@@ -40,4 +50,4 @@ simulation:
 
 # Puts faults into the code, one after the other, and shows which test catches each.
 seeded-faults:
-	cargo test --locked --features seeded-faults --test it -- --exact faults::seeded::each_fault_is_caught --nocapture
+	cargo test --locked --features seeded-faults,failpoints --test it -- --exact faults::seeded::each_fault_is_caught --nocapture

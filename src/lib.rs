@@ -66,6 +66,8 @@
 //!   the gap by those who have not seen it.
 //! - …a memory of ended tasks on every replica? Most duplicates ask for what has long ended. An answer from
 //!   memory holds for a quarter of a second after Redis has confirmed it, and forgetting waits that long.
+//! - …an end that waits to be shown, where acknowledgements wait for copies? A primary shows what it has not passed
+//!   on; if it dies then, the task runs again elsewhere and may end otherwise.
 //! - …a file and its submission in one step? A refused submission must leave nothing behind, and a file must
 //!   never be cleaned up between its upload and its task.
 
@@ -74,6 +76,7 @@ pub mod blobs;
 pub mod cli;
 pub mod config;
 pub mod domain;
+pub mod failpoints;
 pub mod http;
 pub mod limits;
 pub mod parsers;

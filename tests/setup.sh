@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the tests need: a C compiler for SQLite, Redis servers and their tools, openssl to make certificates,
-# Node.js for the worker in JavaScript, and another implementation of RFC 8785 to compare with.
+# Installs what the tests need: a C compiler for SQLite, Redis servers and their tools, networks of their own for them,
+# openssl to make certificates, Node.js for the worker in JavaScript, and another implementation of RFC 8785 to compare with.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -9,6 +9,7 @@ command -v cc >/dev/null || missing+=(gcc libc6-dev)
 command -v redis-server >/dev/null || missing+=(redis-server)
 command -v redis-sentinel >/dev/null || missing+=(redis-sentinel)
 command -v redis-cli >/dev/null || missing+=(redis-tools)
+[ -x /usr/sbin/ip ] || [ -x /sbin/ip ] || [ -x /usr/bin/ip ] || missing+=(iproute2)
 command -v openssl >/dev/null || missing+=(openssl)
 command -v node >/dev/null || missing+=(nodejs)
 python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3 python3-venv)

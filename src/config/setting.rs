@@ -74,6 +74,8 @@ pub const OTHER_VARIABLES: &[&str] = &[
     "JUSTONCE_API_KEY",
     #[cfg(feature = "seeded-faults")]
     crate::seeded_faults::VARIABLE,
+    #[cfg(feature = "failpoints")]
+    crate::failpoints::VARIABLE,
 ];
 
 /// Names that are promised but not built yet: refused, never ignored.

@@ -9,6 +9,7 @@ use super::code::Code;
 use super::problem::Problem;
 use crate::blobs::{BlobError, Incoming};
 use crate::domain::file::BlobName;
+use crate::failpoints::FailPoint;
 use crate::store::{Admission, Admitted, StoreError};
 
 /// Admits a submission whose `uploads`, when there are any, are the bytes of its files in order.
@@ -25,7 +26,13 @@ pub async fn admit(
         uploads: uploads.into_iter().map(Some).collect(),
         published: Vec::new(),
     };
-    finish(api, arrival.admit()).await
+    let whole = async {
+        FailPoint::BeforeAdmission.reached();
+        let admitted = arrival.admit().await;
+        FailPoint::AfterAdmission.reached();
+        admitted
+    };
+    finish(api, whole).await
 }
 
 /// Runs `work` to its end, whether or not its client waits for it.

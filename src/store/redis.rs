@@ -25,6 +25,7 @@ mod chores;
 mod completion;
 mod confirmations;
 mod diagnosis;
+mod ends;
 mod files;
 mod guard;
 mod horizon;
@@ -93,6 +94,7 @@ use crate::domain::stats::{Crew, Stats};
 use crate::domain::task::{Progress, State, Task, TaskError, TaskId};
 use crate::domain::timestamp::Timestamp;
 use crate::domain::worker::Worker;
+use crate::failpoints::FailPoint;
 
 pub use self::address::Address;
 pub use self::audit::Auditor;
@@ -382,7 +384,10 @@ impl Store for RedisStore {
         let way = Way::Admit(&parts.steps, &parts.admissions, partition);
         let admitted = admit::admit(way, question, partition, &parts.memory, &parts.notes).await?;
         match &admitted {
-            Admitted::New(answer) => parts.tell(&answer.task),
+            Admitted::New(answer) => {
+                FailPoint::BeforeWake.reached();
+                parts.tell(&answer.task);
+            }
             // It may have been scheduled, and is ready now.
             Admitted::Duplicate { answer, .. } if answer.task.state == State::Queued => {
                 parts.tell_work(partition);
@@ -580,13 +585,20 @@ impl Store for RedisStore {
     async fn get(&self, user: &UserId, id: &TaskId) -> Result<Found<Task>, StoreError> {
         let parts = &*self.0;
         parts.write_notes().await?;
-        lifecycle::get(&parts.steps, parts.root(user), user, id).await
+        let root = parts.root(user);
+        let found = lifecycle::get(&parts.steps, root, user, id).await?;
+        if let Found::Here(task) = &found {
+            ends::stand(&parts.steps, root, user, [task]).await?;
+        }
+        Ok(found)
     }
 
     async fn list(&self, user: &UserId, filter: ListFilter) -> Result<Page, StoreError> {
         let parts = &*self.0;
         parts.write_notes().await?;
-        list::list(&parts.steps, &parts.keys, user, &filter).await
+        let page = list::list(&parts.steps, &parts.keys, user, &filter).await?;
+        ends::stand(&parts.steps, parts.root(user), user, &page.tasks).await?;
+        Ok(page)
     }
 
     async fn ledger(

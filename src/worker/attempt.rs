@@ -19,6 +19,7 @@ use super::report;
 use crate::blobs::BlobError;
 use crate::domain::task::{Progress, State, Task, TaskError};
 use crate::domain::task_type::TaskType;
+use crate::failpoints::FailPoint;
 use crate::results::Refused;
 use crate::runner::{Attempt, AttemptError, Runner};
 use crate::store::{Found, Held, Lease};
@@ -74,6 +75,7 @@ impl Execution {
             cancel: cancel.clone(),
             progress,
         };
+        FailPoint::BeforeRun.reached();
         let work = AssertUnwindSafe(self.runner.run(attempt)).catch_unwind();
         let work = work.map(|ran| ran.unwrap_or_else(|panic| Err(panicked(panic.as_ref()))));
         let mut work = Box::pin(work);
@@ -161,7 +163,9 @@ impl Execution {
             Ok(result) => result,
             Err(error) => return self.failed(error, pulse).await,
         };
+        FailPoint::BeforeCompletion.reached();
         let recorded = report::complete(&self.shop, &self.held, result, pulse.until()).await;
+        FailPoint::AfterCompletion.reached();
         let error = match recorded {
             Ok(()) => return,
             Err(Refused::TooLarge) => AttemptError::permanent(
@@ -199,7 +203,9 @@ impl Execution {
             attempt,
             permanent: error.permanent,
         };
+        FailPoint::BeforeFailure.reached();
         report::fail(&self.shop, &self.held, error, retry_in, pulse.until()).await;
+        FailPoint::AfterFailure.reached();
     }
 
     /// Where the task's files can be read.

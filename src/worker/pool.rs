@@ -12,6 +12,7 @@ use super::Workshop;
 use super::attempt::Execution;
 use super::lanes::{Ask, Lanes};
 use super::report;
+use crate::failpoints::FailPoint;
 use crate::store::{Held, Holder, Lease, LeaseRequest, StoreError};
 
 /// One for each process.
@@ -84,6 +85,9 @@ impl Pool {
                 Ok(leases) => {
                     if leases.len() < ask.max {
                         self.lanes.drained(ask.lane);
+                    }
+                    if !leases.is_empty() {
+                        FailPoint::AfterLease.reached();
                     }
                     for lease in leases {
                         self.begin(lease, asked_at);

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::Workshop;
 use crate::domain::task::Progress;
+use crate::failpoints::FailPoint;
 use crate::store::{Fenced, Held};
 
 /// Renews one lease in good time, and carries progress to the store.
@@ -85,6 +86,7 @@ impl Pulse {
 
     /// One heartbeat.
     pub async fn beat(&mut self) -> Beat {
+        FailPoint::BeforeHeartbeat.reached();
         let began = Instant::now();
         let carried = self.progress.take();
         let answer = self.shop.store.extend(self.held.clone(), carried.clone());

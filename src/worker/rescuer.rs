@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::blobs::Blobs;
 use crate::domain::timestamp::Timestamp;
+use crate::failpoints::FailPoint;
 use crate::results::delete;
 use crate::store::{Rescued, Store};
 
@@ -20,6 +21,9 @@ pub async fn run(store: Arc<dyn Store>, blobs: Arc<dyn Blobs>, stop: Cancellatio
     while !stop.is_cancelled() {
         let pause = match store.rescue().await {
             Ok(rescued) => {
+                if rescued.queued + rescued.leases_expired > 0 {
+                    FailPoint::AfterRescue.reached();
+                }
                 delete(&*blobs, &rescued.disowned).await;
                 if rescued.more {
                     continue;

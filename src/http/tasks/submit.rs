@@ -6,6 +6,7 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 
 use crate::domain::task_type::TaskTypes;
+use crate::failpoints::FailPoint;
 use crate::http::admission::admit;
 use crate::http::answer;
 use crate::http::api::Api;
@@ -68,6 +69,7 @@ pub async fn submit_task(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
+    FailPoint::BeforeParsing.reached();
     query::expect_none(query.as_deref())?;
     let text = read_text(&api, &headers, body).await?;
     let draft = Draft::from_json(&text)?;

@@ -15,6 +15,7 @@ use super::counters;
 use super::step::{Effects, EndedEffect, Sql, Step};
 use super::suppressed::Notes;
 use crate::domain::timestamp::Timestamp;
+use crate::failpoints::FailPoint;
 use crate::seeded_faults::SeededFault;
 use crate::store::StoreError;
 use crate::store::ended::EndedTasks;
@@ -278,12 +279,15 @@ impl Thread {
             replies.drain(..).for_each(|reply| reply(Ok(())));
             std::thread::sleep(SLOW_DISK);
         }
+        FailPoint::BeforeCommit.reached();
         self.conn.execute_batch("COMMIT").map_err(|error| {
             if store_error(&error) != StoreError::Full {
                 abort(&error);
             }
             store_error(&error)
-        })
+        })?;
+        FailPoint::AfterCommit.reached();
+        Ok(())
     }
 
     fn begin(&mut self, promise: Promise) -> Result<(), StoreError> {
@@ -315,6 +319,7 @@ impl Thread {
             }
         }
         if effects.work {
+            FailPoint::BeforeWake.reached();
             self.signals.work_is_ready();
         }
         if effects.due.is_some() {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
+use super::ends;
 use super::keys::{self, Partition};
 use super::lines::{Lines, Together};
 use super::memory::{Answered, Memory};
@@ -77,7 +78,13 @@ pub enum Way<'a> {
     Check(&'a Steps),
 }
 
-impl Way<'_> {
+impl<'a> Way<'a> {
+    fn steps(&self) -> &'a Steps {
+        match *self {
+            Way::Admit(steps, ..) | Way::Check(steps) => steps,
+        }
+    }
+
     async fn ask(&self, root: &str, ask: Ask) -> Result<Reply, StoreError> {
         match *self {
             Way::Admit(steps, lines, partition) => lines.take(steps, (partition, root), ask).await,
@@ -251,6 +258,7 @@ pub async fn admit(
     notes: &Notes,
 ) -> Result<Admitted, StoreError> {
     let asked_at = Instant::now();
+    let steps = way.steps();
     let (word, mut reply) = match question.ask(way).await {
         Err(StoreError::Unavailable(_)) if SeededFault::RedisUnknownMeansDone.is_on() => {
             let now = Timestamp::from_ms(0);
@@ -266,7 +274,7 @@ pub async fn admit(
     if word == "new" && SeededFault::RedisQueuedApart.is_on() {
         question.ask(way).await?;
     }
-    let admission = question.admission;
+    let (admission, root) = (question.admission, question.root);
     let heard = |matched_by| Heard {
         asked_at,
         partition,
@@ -283,21 +291,33 @@ pub async fn admit(
             let task = Record::read(reply.part()?)?.task;
             Admitted::New(answer(task, None, Vec::new(), Vec::new()))
         }
-        "by-key" => duplicate(
-            admission,
-            reply,
-            heard(MatchedBy::IdempotencyKey),
-            memory,
-            notes,
-        )?,
-        "by-content" => duplicate(
-            admission,
-            reply,
-            heard(MatchedBy::Fingerprint),
-            memory,
-            notes,
-        )?,
-        "rejected" => Admitted::Rejected(Box::new(Record::read(reply.part()?)?.task)),
+        "by-key" => {
+            let told = Told::read(reply)?;
+            ends::stand(steps, root, &admission.user, [&told.record.task]).await?;
+            duplicate(
+                admission,
+                told,
+                heard(MatchedBy::IdempotencyKey),
+                memory,
+                notes,
+            )
+        }
+        "by-content" => {
+            let told = Told::read(reply)?;
+            ends::stand(steps, root, &admission.user, [&told.record.task]).await?;
+            duplicate(
+                admission,
+                told,
+                heard(MatchedBy::Fingerprint),
+                memory,
+                notes,
+            )
+        }
+        "rejected" => {
+            let task = Record::read(reply.part()?)?.task;
+            ends::stand(steps, root, &admission.user, [&task]).await?;
+            Admitted::Rejected(Box::new(task))
+        }
         "key-reused" => Admitted::KeyReused {
             differs: question.differing(&mut reply)?,
         },
@@ -384,6 +404,26 @@ fn created(
     answer(task, None, Vec::new(), disowned)
 }
 
+/// What a duplicate is told.
+struct Told {
+    now: Timestamp,
+    record: Record,
+    key_expires_at: Option<Timestamp>,
+    /// How often a task was forgotten in the partition.
+    changes: u64,
+}
+
+impl Told {
+    fn read(mut reply: Reply) -> Result<Told, StoreError> {
+        Ok(Told {
+            now: Timestamp::from_ms(reply.number()?),
+            record: Record::read(reply.part()?)?,
+            key_expires_at: reply.optional()?.map(Timestamp::from_ms),
+            changes: reply.number()?,
+        })
+    }
+}
+
 /// How a duplicate was found.
 struct Heard<'a> {
     asked_at: Instant,
@@ -396,18 +436,20 @@ struct Heard<'a> {
 /// duplicate sees it.
 fn duplicate(
     admission: &Admission,
-    mut reply: Reply,
+    told: Told,
     heard: Heard<'_>,
     memory: &Memory,
     notes: &Notes,
-) -> Result<Admitted, StoreError> {
+) -> Admitted {
     let matched_by = heard.matched_by;
-    let now = Timestamp::from_ms(reply.number()?);
-    let Record {
-        mut task, window, ..
-    } = Record::read(reply.part()?)?;
-    let key_expires_at = reply.optional()?.map(Timestamp::from_ms);
-    let changes = reply.number()?;
+    let Told {
+        now,
+        record: Record {
+            mut task, window, ..
+        },
+        key_expires_at,
+        changes,
+    } = told;
     let ignored = ignored(&admission.submission, &task, window);
     task.duplicates += notes.suppressed(note(admission, &task, matched_by, now));
     let recorded = admission.key.as_ref().map(|_| match heard.recorded_rule {
@@ -430,10 +472,10 @@ fn duplicate(
     };
     memory.remember(admission, heard.partition, answered);
     let uploads = admission.submission.files.iter().filter_map(File::blob);
-    Ok(Admitted::Duplicate {
+    Admitted::Duplicate {
         answer: answer(task, key_expires_at, ignored, uploads.collect()),
         matched_by,
-    })
+    }
 }
 
 /// A duplicate of an ended task that is remembered needs no step.

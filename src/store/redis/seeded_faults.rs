@@ -87,8 +87,8 @@ fn changes(fault: SeededFault) -> &'static [Change] {
         )],
         SeededFault::RedisStaleTokenTaken => &[(
             "complete",
-            "task.user ~= user or task.token ~= token then",
-            "task.user ~= user then",
+            "  elseif task.token ~= token then\n    return false\n",
+            "",
         )],
         SeededFault::RedisSameTokenAgain => {
             const GROWS: &str = "math.max((task.token or 0) + 1, now)";

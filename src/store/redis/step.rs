@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::{Cmd, ErrorKind, ToRedisArgs, Value};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::confirmations::Confirmations;
 use super::keys::Partition;
@@ -15,6 +15,7 @@ use super::outcome::{Outcome, Refusal, classify};
 use super::reply::Reply;
 use super::scripts::{Kind, MARK, PRESENT, Script};
 use super::silence::{Silence, Why};
+use crate::failpoints::FailPoint;
 use crate::seeded_faults::SeededFault;
 use crate::store::StoreError;
 
@@ -191,6 +192,20 @@ impl Steps {
         marked.value()
     }
 
+    /// Returns when all that the partition's server has written by now is where acknowledgements must be.
+    pub async fn confirm_all(&self, root: &str) -> Result<(), StoreError> {
+        let Some(partition) = Partition::of_key(root) else {
+            return Ok(());
+        };
+        let known = self.marks.known();
+        let told = known.floor(partition);
+        let confirmed = self.confirmed(&known, partition, root, told);
+        match timeout(RESPONSE_WAIT_MAX, confirmed).await {
+            Ok(confirmed) => confirmed,
+            Err(_) => Err(unavailable("read, and not confirmed in time")),
+        }
+    }
+
     async fn confirmed(
         &self,
         known: &Arc<Known>,
@@ -252,7 +267,9 @@ impl Steps {
         let (mut pause, began) = (PAUSE, Instant::now());
         loop {
             let cmd = step.as_of(known);
+            FailPoint::BeforeScript.reached();
             let answer = timeout_at(deadline, self.link.run(&cmd)).await;
+            FailPoint::AfterScript.reached();
             let Ok(answer) = answer else {
                 self.has_failed(step, began, Why::NoAnswer);
                 return Err(unavailable("no answer in time, outcome unknown"));

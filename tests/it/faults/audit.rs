@@ -230,7 +230,7 @@ impl Audit {
                     "{}: attempt {newest_attempt} ran, {} is on record",
                     task.id, task.attempt
                 );
-                self.violated(Rule::Execution, detail);
+                self.violated(Rule::Uncounted, detail);
             }
             if task.state != "succeeded" || !leaves_traces(&task.task_type) {
                 continue;
@@ -251,7 +251,7 @@ impl Audit {
             }
         }
         for id in of_task.keys() {
-            self.violated(Rule::Phantom, format!("{id} ran and is not on record"));
+            self.violated(Rule::Vanished, format!("{id} ran and is not on record"));
         }
     }
 

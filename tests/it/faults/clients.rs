@@ -144,6 +144,10 @@ fn asks_for_a_repeat(status: u16) -> bool {
     status == 408 || status == 429 || status >= 500
 }
 
+/// One in so many requests goes to the next target though all is well: else all clients would stay with the replica that
+/// has failed last.
+const MOVES_ON_ONE_IN: usize = 50;
+
 /// Asks one target after the other: on to the next after every failure.
 pub struct Caller {
     pub way: Way,
@@ -164,6 +168,10 @@ impl Caller {
 
     /// None when there was no whole answer.
     pub async fn ask(&mut self, request: &[u8]) -> Option<Answer> {
+        if self.way.targets.len() > 1 && self.choices.usize(..MOVES_ON_ONE_IN) == 0 {
+            self.connection = None;
+            self.target += 1;
+        }
         let wait = Duration::from_millis(self.choices.u64(1_500..4_000));
         let answer = timeout(wait, self.exchange(request)).await.ok().flatten();
         let reusable = answer.as_ref().is_some_and(|answer| !answer.last);

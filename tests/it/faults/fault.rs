@@ -26,8 +26,20 @@ pub enum Class {
     RestartReplica,
     /// A replica may open no more files or connections, and start no program.
     OutOfFiles,
+    /// A replica is held up and then ends at one of the places of its code (`failpoints`).
+    #[cfg_attr(
+        not(feature = "failpoints"),
+        expect(dead_code, reason = "another build has it")
+    )]
+    FailPoint,
     /// A replica does not hear Redis; what both said meanwhile arrives late or never.
     Partition,
+    /// Packets between a replica and Redis are lost, both ways.
+    CutOff,
+    /// Packets of Redis to a replica are lost: what it asks for is done, and it does not hear so.
+    DeafReplica,
+    /// Packets of a replica to Redis are lost.
+    MuteReplica,
     /// SIGKILL of Redis; it is down for a while, and loads its file again.
     KillRedis,
     /// SIGSTOP of Redis.
@@ -46,11 +58,13 @@ pub enum Class {
     HoldClients,
     /// Redis takes no writes, as a demoted primary does.
     ReadOnly,
-    /// SIGKILL of a cluster's primary; its replica takes over.
+    /// Redis is told that it may evict, and told better later; replicas that have looked meanwhile refuse.
+    ChangePolicy,
+    /// SIGKILL of a primary; one of its replicas takes over.
     KillPrimary,
-    /// SIGSTOP of a cluster's primary, until its replica has taken over or shorter.
+    /// SIGSTOP of a primary, until a replica has taken over or shorter.
     PausePrimary,
-    /// A replica takes over in agreement with its primary.
+    /// A replica takes over: in a cluster in agreement with its primary, with sentinels whatever that does.
     FailOver,
     /// A slot in use moves to another primary.
     MigrateSlot,
@@ -86,6 +100,23 @@ pub const OF_REDIS: &[Class] = &[
     Class::BusyScript,
     Class::HoldClients,
     Class::ReadOnly,
+    Class::ChangePolicy,
+];
+
+/// Where packets are lost.
+pub const OF_A_NETWORK: &[Class] = &[
+    Class::CutOff,
+    Class::DeafReplica,
+    Class::MuteReplica,
+    Class::KillReplica,
+];
+
+/// Where sentinels watch over the servers.
+pub const OF_SENTINELS: &[Class] = &[
+    Class::KillPrimary,
+    Class::PausePrimary,
+    Class::FailOver,
+    Class::KillReplica,
 ];
 
 /// What a cluster must bear without losing anything.
@@ -110,13 +141,18 @@ impl Class {
             // Leases last a second.
             Class::PauseReplica => 200..2_800,
             Class::OutOfFiles => 100..1_500,
-            Class::Partition => 100..3_500,
+            Class::Partition | Class::CutOff | Class::DeafReplica | Class::MuteReplica => {
+                100..3_500
+            }
             Class::PauseRedis | Class::SleepRedis | Class::HoldClients => 200..3_000,
             Class::OutOfMemory | Class::BusyScript | Class::ReadOnly => 100..1_500,
+            // Replicas look every two seconds.
+            Class::ChangePolicy => 500..4_000,
             Class::KillPrimary => 500..6_000,
             Class::PausePrimary => 200..4_000,
             Class::MigrateSlot => 1..20,
             Class::RestartReplica
+            | Class::FailPoint
             | Class::FlushScripts
             | Class::CutConnections
             | Class::FailOver => 0..1,

@@ -18,7 +18,7 @@ async fn as_many_tasks_as_keys_whatever_becomes_of_replies() {
     let trial = Trial {
         name: "lost replies",
         seed,
-        load: every_key_by_every_client(setting("FAULTS_KEYS", 200)),
+        load: every_key_by_every_client(setting("FAULTS_KEYS", 350)),
         plan: Plan::new(&[], 1..2, seed),
         enough: Enough::Faults(0),
         stall: STALL,

@@ -11,5 +11,8 @@ mod inspection;
 mod lies;
 mod load;
 mod log;
+mod redis_images;
+mod redis_losses;
+mod redis_server;
 mod shim;
 mod trials;

@@ -119,6 +119,9 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- {} ---\n{}", self.name, tail(&self.shared.log));
+        }
         self.wanted.send_replace(false);
         self.signal(Signal::KILL);
         self.supervisor.abort();
@@ -166,7 +169,8 @@ async fn supervise(
 /// The end of what was written.
 fn tail(log: &Path) -> String {
     const LINES: usize = 5;
-    let text = std::fs::read_to_string(log).unwrap_or_default();
+    let bytes = std::fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
     let lines: Vec<_> = text.lines().collect();
     lines[lines.len().saturating_sub(LINES)..].join("\n")
 }

@@ -6,7 +6,7 @@ use redis::{RedisResult, Value};
 use tokio::process::Command;
 use tokio::time::sleep;
 
-use super::redis_node::RedisNode;
+use super::redis_node::{Launch, RedisNode};
 use crate::support::deadline::{PATIENCE, until};
 
 pub struct RedisCluster {
@@ -29,22 +29,16 @@ struct Member {
 
 impl RedisCluster {
     pub async fn start() -> RedisCluster {
-        let settings = [
-            "--cluster-enabled",
-            "yes",
-            "--cluster-node-timeout",
-            SILENCE_MS,
-        ];
+        let settings = format!("cluster-enabled yes\ncluster-node-timeout {SILENCE_MS}\n");
         let nodes = 1..=NODES;
-        let nodes: Vec<_> = nodes
-            .map(|number| RedisNode::start(format!("node {number}"), &settings))
-            .collect();
+        let launch = |number| Launch::here(format!("node {number}")).also(&settings);
+        let nodes: Vec<_> = nodes.map(launch).map(RedisNode::start).collect();
         for node in &nodes {
             node.is_up().await;
         }
         let mut create = Command::new("redis-cli");
         create.args(["--cluster", "create"]);
-        create.args(nodes.iter().map(|node| format!("127.0.0.1:{}", node.port)));
+        create.args(nodes.iter().map(|node| node.address().to_string()));
         create.args(["--cluster-replicas", "1", "--cluster-yes"]);
         let created = create.output().await.unwrap();
         let said = String::from_utf8_lossy(&created.stdout);
@@ -55,10 +49,7 @@ impl RedisCluster {
     }
 
     pub fn url(&self) -> String {
-        let hosts = self
-            .nodes
-            .iter()
-            .map(|node| format!("127.0.0.1:{}", node.port));
+        let hosts = self.nodes.iter().map(|node| node.address().to_string());
         format!("redis+cluster://{}", hosts.collect::<Vec<_>>().join(","))
     }
 
@@ -84,7 +75,7 @@ impl RedisCluster {
     }
 
     fn node(&self, port: u16) -> Option<&RedisNode> {
-        self.nodes.iter().find(|node| node.port == port)
+        self.nodes.iter().find(|node| node.port() == port)
     }
 
     async fn members(&self) -> Vec<Member> {

@@ -1,6 +1,7 @@
 //! A Redis server that keeps its folder and its port when it is killed and started again.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use redis::{AsyncConnectionConfig, FromRedisValue, RedisResult};
@@ -13,56 +14,80 @@ use crate::support::deadline::until;
 
 pub struct RedisNode {
     pub process: Process,
-    pub port: u16,
+    address: SocketAddr,
     _folder: TempDir,
 }
+
+/// Which server is to be started, and where.
+pub struct Launch {
+    pub name: String,
+    /// A command that runs another one, such as `ip netns exec name`.
+    pub within: Vec<String>,
+    pub program: PathBuf,
+    /// Where it is reached.
+    pub host: IpAddr,
+    /// Lines of its configuration besides the usual ones. What somebody tells the server to rewrite stays so.
+    pub settings: String,
+}
+
+/// Every write is fsynced before its answer.
+const USUAL: &str = "save \"\"\nappendonly yes\nappendfsync always\n\
+                     enable-debug-command yes\nbusy-reply-threshold 100\n";
 
 /// Longer than any fault lasts.
 const RESPONSE_WAIT_MAX: Duration = Duration::from_secs(20);
 
+impl Launch {
+    /// The usual server, reached by this machine only.
+    pub fn here(name: String) -> Launch {
+        Launch {
+            name,
+            within: Vec::new(),
+            program: "redis-server".into(),
+            host: Ipv4Addr::LOCALHOST.into(),
+            settings: "bind 127.0.0.1\n".to_owned(),
+        }
+    }
+
+    pub fn also(mut self, settings: &str) -> Launch {
+        self.settings.push_str(settings);
+        self
+    }
+}
+
 impl RedisNode {
-    /// With every write fsynced before its answer.
-    pub fn start(name: String, settings: &[&str]) -> RedisNode {
+    pub fn start(launch: Launch) -> RedisNode {
         let folder = TempDir::new().unwrap();
-        let port = ports::free();
-        let path = folder.path().to_owned();
-        let settings: Vec<_> = settings.iter().map(|&s| s.to_owned()).collect();
-        let process = Process::start(name, folder.path().join("log"), move || {
-            let mut command = Command::new("redis-server");
-            command
-                .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
-                .args([
-                    "--save",
-                    "",
-                    "--appendonly",
-                    "yes",
-                    "--appendfsync",
-                    "always",
-                ])
-                .args([
-                    "--enable-debug-command",
-                    "yes",
-                    "--busy-reply-threshold",
-                    "100",
-                ])
-                .arg("--dir")
-                .arg(&path)
-                .args(&settings);
+        let address = SocketAddr::new(launch.host, ports::free());
+        let (path, port) = (folder.path().display(), address.port());
+        let own = launch.settings;
+        let text = format!("{USUAL}{own}dir {path}\nport {port}\n");
+        let config = folder.path().join("redis.conf");
+        std::fs::write(&config, text).unwrap();
+        let mut words = launch.within;
+        words.push(launch.program.to_str().unwrap().to_owned());
+        let process = Process::start(launch.name, folder.path().join("log"), move || {
+            let mut command = Command::new(&words[0]);
+            command.args(&words[1..]).arg(&config);
             command
         });
         RedisNode {
             process,
-            port,
+            address,
             _folder: folder,
         }
     }
 
     pub fn address(&self) -> SocketAddr {
-        SocketAddr::from(([127, 0, 0, 1], self.port))
+        self.address
+    }
+
+    pub fn port(&self) -> u16 {
+        self.address.port()
     }
 
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        format!("redis://{}", self.address)
     }
 
     /// Carries out one command on a connection of its own.

@@ -23,6 +23,15 @@ pub struct Replica {
 
 impl Replica {
     pub fn start(name: String, setup: Setup) -> Replica {
+        Replica::start_with(name, setup, Vec::new)
+    }
+
+    /// With these variables at each start.
+    pub fn start_with(
+        name: String,
+        setup: Setup,
+        variables: impl Fn() -> Vec<(&'static str, String)> + Send + 'static,
+    ) -> Replica {
         let setup = setup
             .env("JUSTONCE_WORKERS", "8")
             .env("JUSTONCE_DRAIN_GRACE_SECONDS", "2")
@@ -31,7 +40,9 @@ impl Replica {
         let kept = setup.clone();
         let replica = Replica::of(name, log, move |address| {
             let listen = address.to_string();
-            setup.clone().env("JUSTONCE_LISTEN", &listen).command()
+            let mut command = setup.clone().env("JUSTONCE_LISTEN", &listen).command();
+            command.envs(variables());
+            command
         });
         Replica {
             setup: Some(kept),

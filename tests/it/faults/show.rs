@@ -41,7 +41,7 @@ async fn as_many_tasks_as_keys_whatever_happens_to_replicas_and_redis() {
     let trial = Trial {
         name: "show",
         seed,
-        load: every_key_by_every_client(setting("FAULTS_KEYS", 300)),
+        load: every_key_by_every_client(setting("FAULTS_KEYS", 400)),
         plan: Plan::new(OF_THE_SHOW, 500..2_000, seed),
         enough: Enough::Clients,
         stall: STALL,

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::fault::{OF_A_CLUSTER, OF_ONE_PROCESS, OF_PRIMARIES, OF_REDIS, Plan};
+use super::fault::{
+    OF_A_CLUSTER, OF_A_NETWORK, OF_ONE_PROCESS, OF_PRIMARIES, OF_REDIS, OF_SENTINELS, Plan,
+};
 use super::modes::load;
 use super::nemesis::Enough;
 use super::seed::Seed;
@@ -22,6 +24,8 @@ async fn as_long_as_asked() {
         "embedded" => (OF_ONE_PROCESS, Stage::embedded().await),
         "redis" => (OF_REDIS, Stage::relayed(3).await),
         "cluster" => (OF_A_CLUSTER, Stage::cluster(3).await),
+        "network" => (OF_A_NETWORK, Stage::networked(3).await.unwrap()),
+        "sentinels" => (OF_SENTINELS, Stage::sentinels(3).await),
         "primaries" => (OF_PRIMARIES, Stage::cluster(3).await.operated()),
         other => panic!("FAULTS_MODE={other}: see the Makefile"),
     };
@@ -36,6 +40,7 @@ async fn as_long_as_asked() {
     let report = trial.run(stage).await;
     match mode.as_str() {
         // A cluster does not wait for its replicas.
+        "sentinels" => report.expect_sound_over_copies(),
         "primaries" => report.expect_sound_or_said(),
         _ => report.expect_sound(),
     }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::time::{sleep, timeout};
@@ -9,9 +10,11 @@ use tokio::time::{sleep, timeout};
 use super::balancer::Balancer;
 use super::fault::{Class, Fault};
 use super::naive;
+use super::network::{End, Network, OWN_WAY};
 use super::operator::Operator;
 use super::redis_cluster::RedisCluster;
-use super::redis_node::RedisNode;
+use super::redis_node::{Launch, RedisNode};
+use super::redis_sentinels::RedisSentinels;
 use super::relay::Relay;
 use super::replica::{Replica, answers};
 use super::resp_proxy::{Chances, RespProxy};
@@ -26,6 +29,7 @@ enum Backing {
     Embedded,
     Redis(RedisNode),
     Cluster(RedisCluster),
+    Sentinels(RedisSentinels),
 }
 
 pub struct Stage {
@@ -36,8 +40,12 @@ pub struct Stage {
     pub proxy: Option<RespProxy>,
     /// The way of each replica to Redis, when it can be broken.
     relays: Vec<Relay>,
+    /// With a way for each replica, numbered from 1.
+    network: Option<Network>,
     /// Where losses are possible.
     operator: Option<Operator>,
+    /// The first replica ends by itself, again and again: so often as yet.
+    ended_by_itself: Option<AtomicUsize>,
     pub traces: Traces,
 }
 
@@ -55,7 +63,7 @@ impl Stage {
     /// Several replicas over one Redis.
     pub async fn redis(replicas: usize) -> Stage {
         let traces = Traces::new();
-        let redis = RedisNode::start("redis".to_owned(), &[]);
+        let redis = RedisNode::start(Launch::here("redis".to_owned()));
         redis.is_up().await;
         let replicas = replicas_over(&vec![redis.url(); replicas], &traces);
         Stage::ready(replicas, Backing::Redis(redis), traces).await
@@ -64,7 +72,7 @@ impl Stage {
     /// The same, each replica by a way of its own that can be broken.
     pub async fn relayed(replicas: usize) -> Stage {
         let traces = Traces::new();
-        let redis = RedisNode::start("redis".to_owned(), &[]);
+        let redis = RedisNode::start(Launch::here("redis".to_owned()));
         redis.is_up().await;
         let mut relays = Vec::new();
         for _ in 0..replicas {
@@ -78,10 +86,46 @@ impl Stage {
         Stage { relays, ..stage }
     }
 
+    /// The same, in a network whose packets can be lost. The error says why there can be none here.
+    pub async fn networked(replicas: usize) -> Result<Stage, String> {
+        let traces = Traces::new();
+        let network = Network::new(replicas)?;
+        let redis = RedisNode::start(Launch {
+            within: network.within(),
+            host: network.far(OWN_WAY),
+            settings: "bind 0.0.0.0\nprotected-mode no\n".to_owned(),
+            ..Launch::here("redis".to_owned())
+        });
+        redis.is_up().await;
+        let ways = 1..=replicas;
+        let urls = ways.map(|way| format!("redis://{}:{}", network.far(way), redis.port()));
+        let replicas = replicas_over(&urls.collect::<Vec<_>>(), &traces);
+        let stage = Stage::ready(replicas, Backing::Redis(redis), traces).await;
+        Ok(Stage {
+            network: Some(network),
+            ..stage
+        })
+    }
+
+    /// Several replicas over servers that sentinels watch; each acknowledgement is on two servers.
+    pub async fn sentinels(replicas: usize) -> Stage {
+        let traces = Traces::new();
+        let sentinels = RedisSentinels::start().await;
+        let replica = |number| {
+            let setup = Setup::new()
+                .env("JUSTONCE_STORE", &sentinels.url())
+                .env("JUSTONCE_DURABILITY", "replicated-fsync")
+                .config(&traces.config());
+            Replica::start(format!("replica {number}"), setup)
+        };
+        let replicas = (1..=replicas).map(replica).collect();
+        Stage::ready(replicas, Backing::Sentinels(sentinels), traces).await
+    }
+
     /// The baseline, over one Redis.
     pub async fn naive(replicas: usize) -> Stage {
         let traces = Traces::new();
-        let redis = RedisNode::start("redis".to_owned(), &[]);
+        let redis = RedisNode::start(Launch::here("redis".to_owned()));
         redis.is_up().await;
         let numbers = 1..=replicas;
         let replica = |number| {
@@ -98,7 +142,7 @@ impl Stage {
     /// Several replicas over one Redis, with somebody in between.
     pub async fn meddled_with(replicas: usize, chances: Chances, seed: Seed) -> Stage {
         let traces = Traces::new();
-        let redis = RedisNode::start("redis".to_owned(), &[]);
+        let redis = RedisNode::start(Launch::here("redis".to_owned()));
         redis.is_up().await;
         let proxy = RespProxy::start(redis.address(), chances, seed).await;
         let url = format!("redis://{}", proxy.address);
@@ -128,7 +172,9 @@ impl Stage {
             balancer: None,
             proxy: None,
             relays: Vec::new(),
+            network: None,
             operator: None,
+            ended_by_itself: None,
             traces,
         }
     }
@@ -144,6 +190,38 @@ impl Stage {
     /// How often replicas have said that acknowledged state was lost.
     pub fn losses_said(&self) -> u64 {
         self.operator.as_ref().map_or(0, Operator::accepted)
+    }
+
+    /// One replica with the embedded store, or two over one Redis. The first has these variables at each start,
+    /// and ends by itself.
+    #[cfg(feature = "failpoints")]
+    pub async fn of_variables(
+        over_redis: bool,
+        variables: impl Fn() -> Vec<(&'static str, String)> + Send + 'static,
+    ) -> Stage {
+        let traces = Traces::new();
+        let setup = |url: &str| {
+            let setup = Setup::new().env("JUSTONCE_STORE", url);
+            setup.config(&traces.config())
+        };
+        if !over_redis {
+            let first = Replica::start_with("the service".to_owned(), setup("embedded"), variables);
+            let stage = Stage::ready(vec![first], Backing::Embedded, traces).await;
+            return stage.of_lives();
+        }
+        let redis = RedisNode::start(Launch::here("redis".to_owned()));
+        redis.is_up().await;
+        let (one, other) = (setup(&redis.url()), setup(&redis.url()));
+        let first = Replica::start_with("replica 1".to_owned(), one, variables);
+        let second = Replica::start("replica 2".to_owned(), other);
+        let stage = Stage::ready(vec![first, second], Backing::Redis(redis), traces).await;
+        stage.of_lives()
+    }
+
+    #[cfg(feature = "failpoints")]
+    fn of_lives(mut self) -> Stage {
+        self.ended_by_itself = Some(AtomicUsize::new(0));
+        self
     }
 
     /// Behind a balancer, where one is installed; else the clients choose among the replicas.
@@ -199,18 +277,41 @@ impl Stage {
                 lasts.await;
                 replica.limit_files(USUAL);
             }
+            Class::FailPoint => {
+                let ended = self.ended_by_itself.as_ref().expect("a replica that ends");
+                let ends = 1 + ended.fetch_add(1, Ordering::Relaxed);
+                let first = &self.replicas[0].process;
+                until("a replica's end", async || {
+                    (first.unasked_ends().len() >= ends).then_some(())
+                })
+                .await;
+            }
             Class::Partition => {
                 let relay = &self.relays[fault.victim % self.relays.len()];
                 relay.fall_silent();
                 lasts.await;
                 relay.speak(fault.victim.is_multiple_of(2));
             }
+            Class::CutOff => self.lose_packets(fault, &[End::Replica, End::Redis]).await,
+            Class::DeafReplica => self.lose_packets(fault, &[End::Redis]).await,
+            Class::MuteReplica => self.lose_packets(fault, &[End::Replica]).await,
             _ => match &self.store {
                 Backing::Embedded => panic!("{fault} needs Redis"),
                 Backing::Redis(redis) => redis_suffers(redis, fault, lasts).await,
                 Backing::Cluster(cluster) => cluster_suffers(cluster, fault, lasts).await,
+                Backing::Sentinels(sentinels) => sentinels_suffer(sentinels, fault, lasts).await,
             },
         }
+    }
+
+    async fn lose_packets(&self, fault: Fault, senders: &[End]) {
+        let network = self.network.as_ref().expect("a network");
+        let way = 1 + fault.victim % self.replicas.len();
+        for &sender in senders {
+            network.lose_what_is_sent_by(sender, way);
+        }
+        sleep(fault.lasts).await;
+        network.mend(way);
     }
 
     /// All processes run and are ready.
@@ -219,6 +320,7 @@ impl Stage {
             Backing::Embedded => {}
             Backing::Redis(redis) => redis.is_up().await,
             Backing::Cluster(cluster) => cluster.is_up().await,
+            Backing::Sentinels(sentinels) => sentinels.is_up().await,
         }
         for replica in &self.replicas {
             replica.is_ready().await;
@@ -236,6 +338,7 @@ impl Stage {
             // By the straight way.
             Backing::Redis(redis) => setup.env("JUSTONCE_STORE", &redis.url()),
             Backing::Cluster(cluster) => setup.env("JUSTONCE_STORE", &cluster.url()),
+            Backing::Sentinels(sentinels) => setup.env("JUSTONCE_STORE", &sentinels.url()),
         };
         let mut doctor = setup.command();
         let output = timeout(DOCTOR_MAX, doctor.arg("doctor").output()).await;
@@ -260,10 +363,16 @@ impl Stage {
             Backing::Embedded => &[],
             Backing::Redis(redis) => std::slice::from_ref(redis),
             Backing::Cluster(cluster) => cluster.nodes.as_slice(),
+            Backing::Sentinels(sentinels) => sentinels.servers.as_slice(),
         };
         let servers = servers.iter().map(|node| &node.process);
         let balancer = self.balancer.iter().map(|balancer| &balancer.process);
-        for process in servers.chain(balancer) {
+        let sentinels = match &self.store {
+            Backing::Sentinels(set) => set.sentinels.as_slice(),
+            Backing::Embedded | Backing::Redis(_) | Backing::Cluster(_) => &[],
+        };
+        let sentinels = sentinels.iter().map(|sentinel| &sentinel.process);
+        for process in servers.chain(balancer).chain(sentinels) {
             for status in process.unasked_ends() {
                 let detail = format!("{} ended: {status}", process.name);
                 crashes.push((Rule::Crash, detail));
@@ -273,6 +382,9 @@ impl Stage {
             for status in replica.process.unasked_ends() {
                 let needs_others = !matches!(self.store, Backing::Embedded);
                 if needs_others && status.starts_with("exit status: 1\n") {
+                    continue;
+                }
+                if self.ended_by_itself.is_some() && status.contains(": aborted") {
                     continue;
                 }
                 let detail = format!("{} ended: {status}", replica.process.name);
@@ -341,7 +453,13 @@ async fn redis_suffers(redis: &RedisNode, fault: Fault, lasts: tokio::time::Slee
             lasts.await;
             said(redis, &["REPLICAOF", "NO", "ONE"]).await;
         }
-        _ => panic!("{fault} needs a cluster"),
+        Class::ChangePolicy => {
+            let policy = ["CONFIG", "SET", "maxmemory-policy"];
+            said(redis, &[&policy[..], &["allkeys-lru"]].concat()).await;
+            lasts.await;
+            said(redis, &[&policy[..], &["noeviction"]].concat()).await;
+        }
+        _ => panic!("{fault} needs more than one Redis"),
     }
 }
 
@@ -368,6 +486,26 @@ async fn cluster_suffers(cluster: &RedisCluster, fault: Fault, lasts: tokio::tim
         Class::MigrateSlot => cluster.migrate_a_slot(fault.victim, fault.lasts).await,
         _ => redis_suffers(cluster.primary(fault.victim).await, fault, lasts).await,
     }
+}
+
+async fn sentinels_suffer(sentinels: &RedisSentinels, fault: Fault, lasts: tokio::time::Sleep) {
+    match fault.class {
+        Class::KillPrimary => {
+            let primary = &sentinels.primary().await.process;
+            primary.kill().await;
+            lasts.await;
+            primary.bring_up();
+        }
+        Class::PausePrimary => {
+            let primary = &sentinels.primary().await.process;
+            primary.pause();
+            lasts.await;
+            primary.resume();
+        }
+        Class::FailOver => sentinels.fail_over(fault.victim).await,
+        _ => return redis_suffers(sentinels.primary().await, fault, lasts).await,
+    }
+    sentinels.is_up().await;
 }
 
 /// Redis may still be busy with what the last fault left.

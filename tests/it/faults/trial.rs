@@ -137,6 +137,13 @@ impl Report {
         }
     }
 
+    /// Fails unless every promise was kept, where another server may take over that has all acknowledgements, and not all
+    /// else: what nobody was told of, and leases. Their work is repeated, under newer tokens.
+    #[track_caller]
+    pub fn expect_sound_over_copies(&self) {
+        self.expect_sound_but(&[Rule::Vanished, Rule::Uncounted]);
+    }
+
     #[track_caller]
     fn expect_sound_but(&self, not_given: &[Rule]) {
         let violations = self.violations.iter();

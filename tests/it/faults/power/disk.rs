@@ -201,7 +201,26 @@ impl Name {
     }
 }
 
-impl Change<'_> {
+impl<'a> Change<'a> {
+    /// How much is written.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Change::Write { bytes, .. } => bytes.len(),
+            Change::Length(_) => 0,
+        }
+    }
+
+    /// The first bytes of it only.
+    pub fn up_to(self, most: usize) -> Change<'a> {
+        match self {
+            Change::Write { at, bytes } => Change::Write {
+                at,
+                bytes: &bytes[..most],
+            },
+            Change::Length(length) => Change::Length(length),
+        }
+    }
+
     pub fn apply(self, content: &mut Vec<u8>) {
         match self {
             Change::Write { at, bytes } => {

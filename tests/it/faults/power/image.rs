@@ -3,27 +3,76 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::disk::{Disk, Node, parent};
+use super::disk::{Content, Disk, Node, parent};
 
 /// How much survives of what was not synced.
 #[derive(Clone, Copy, Debug)]
 pub struct Luck {
-    /// Of each write.
-    bytes: f64,
+    bytes: Bytes,
     /// Of each change of a name.
     names: f64,
     /// Whether names survive in the order in which they were made, as with a journal.
     in_order: bool,
 }
 
+#[derive(Clone, Copy, Debug)]
+enum Bytes {
+    /// This share of the writes, in any order, some of them torn.
+    Share(f64),
+    /// Of each file this share, from its beginning: what was appended later survives only with all that was appended
+    /// before, as file systems do that let a file grow once its bytes are on disk.
+    FromTheBeginning(f64),
+}
+
 impl Luck {
     pub fn draw(choices: &mut fastrand::Rng) -> Luck {
         let shares = [0.0, 0.1, 0.5, 0.9, 1.0];
         Luck {
-            bytes: shares[choices.usize(..shares.len())],
+            bytes: Bytes::Share(shares[choices.usize(..shares.len())]),
             names: shares[choices.usize(..shares.len())],
             in_order: choices.bool(),
         }
+    }
+
+    /// For files that are only appended to.
+    pub fn of_a_log(choices: &mut fastrand::Rng) -> Luck {
+        let share = match choices.u8(..4) {
+            0 => 0.0,
+            1 => 1.0,
+            _ => choices.f64(),
+        };
+        Luck {
+            bytes: Bytes::FromTheBeginning(share),
+            names: choices.f64(),
+            in_order: true,
+        }
+    }
+}
+
+impl Bytes {
+    /// What survives of a file.
+    fn of(self, content: &Content<'_>, choices: &mut fastrand::Rng) -> Vec<u8> {
+        let mut bytes = content.synced.clone();
+        match self {
+            Bytes::Share(share) => {
+                for (_, change) in &content.pending {
+                    change.apply_partly(&mut bytes, share, choices);
+                }
+            }
+            Bytes::FromTheBeginning(share) => {
+                let pending = content.pending.iter().map(|(_, change)| change.bytes());
+                let mut left = (pending.sum::<usize>() as f64 * share) as usize;
+                for (_, change) in &content.pending {
+                    let fits = change.bytes().min(left);
+                    change.up_to(fits).apply(&mut bytes);
+                    left -= fits;
+                    if fits < change.bytes() {
+                        break;
+                    }
+                }
+            }
+        }
+        bytes
     }
 }
 
@@ -38,11 +87,7 @@ pub fn write(disk: &Disk<'_>, luck: Luck, choices: &mut fastrand::Rng, folder: &
         match node {
             Node::Folder => std::fs::create_dir(folder.join(path)).unwrap(),
             Node::File(number) => {
-                let content = &disk.files[*number];
-                let mut bytes = content.synced.clone();
-                for (_, change) in &content.pending {
-                    change.apply_partly(&mut bytes, luck.bytes, choices);
-                }
+                let bytes = luck.bytes.of(&disk.files[*number], choices);
                 std::fs::write(folder.join(path), bytes).unwrap();
             }
         }

@@ -87,6 +87,10 @@ impl Work {
     }
 }
 
+pub fn users() -> impl Iterator<Item = String> {
+    (0..USERS).map(|number| Work(number).user())
+}
+
 /// A service on this folder, with small results inline only.
 pub fn setup(shim: &Shim, data: &str) -> Setup {
     let setup = Setup::new()

@@ -99,9 +99,15 @@ static void note_path(enum kind kind, uint64_t inode, uint64_t at, const char *p
 
 /* The path below the root, or none. */
 static const char *below(int dir, const char *path, char *room) {
+    char here[PATH_BYTES], whole[2 * PATH_BYTES];
     if (log_fd < 0 || !path) return 0;
+    if (path[0] != '/' && dir == AT_FDCWD) {
+        if (syscall(SYS_getcwd, here, sizeof here) < 0) return 0;
+        snprintf(whole, sizeof whole, "%s/%s", here, path);
+        path = whole;
+    }
     if (path[0] != '/') {
-        if (dir == AT_FDCWD || dir < 0 || dir >= FDS || files[dir].tracked != 2) return 0;
+        if (dir < 0 || dir >= FDS || files[dir].tracked != 2) return 0;
         snprintf(room, PATH_BYTES, "%s%s%s", files[dir].path, files[dir].path[0] ? "/" : "", path);
         return room;
     }

@@ -18,14 +18,14 @@ use crate::faults::setting::setting;
 use crate::support::Service;
 
 #[derive(Debug, Default)]
-struct Report {
-    acknowledged: usize,
-    images: usize,
+pub struct Report {
+    pub acknowledged: usize,
+    pub images: usize,
     /// Of these, images of images.
-    cut_twice: usize,
+    pub cut_twice: usize,
     /// Acknowledgements that an image had to hold, over all images.
-    looked_for: usize,
-    violations: Vec<String>,
+    pub looked_for: usize,
+    pub violations: Vec<String>,
 }
 
 /// How much is done.
@@ -198,13 +198,13 @@ pub fn advance<'a>(
 }
 
 /// Places in a log, in order.
-fn drawn(count: usize, entries: usize, choices: &mut fastrand::Rng) -> Vec<usize> {
+pub fn drawn(count: usize, entries: usize, choices: &mut fastrand::Rng) -> Vec<usize> {
     let mut cuts: Vec<_> = (0..count).map(|_| choices.usize(0..=entries)).collect();
     cuts.sort_unstable();
     cuts
 }
 
-fn conclude(report: &Report, seed: Seed) {
+pub fn conclude(report: &Report, seed: Seed) {
     let rows = [
         ("acknowledged", report.acknowledged),
         ("images reopened", report.images),
@@ -239,7 +239,7 @@ pub fn folder() -> TempDir {
     }
 }
 
-fn copy_all(from: &Path, to: &Path) {
+pub fn copy_all(from: &Path, to: &Path) {
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
         let target = to.join(entry.file_name());
