@@ -21,6 +21,7 @@
 //!  ADAPTERS, named only by app:
 //!    store/embedded (SQLite) · store/redis    blobs/local (files)
 //!    runners: echo · sandboxed → sandbox → parsers (in a child process) · command
+//!             http · scrape · notify → egress (judges where requests that go out may lead)
 //! ```
 //!
 //! Types whose runner is external are run by nobody here: workers outside lease their tasks through `http`.
@@ -66,6 +67,10 @@
 //!   the gap by those who have not seen it.
 //! - …a memory of ended tasks on every replica? Most duplicates ask for what has long ended. An answer from
 //!   memory holds for a quarter of a second after Redis has confirmed it, and forgetting waits that long.
+//! - …names judged by the resolver of the connection, and not before? Between two look-ups a name may come to
+//!   lead elsewhere. What was judged is what is connected to.
+//! - …one long lease for what was handed over to a service? It takes no slot, needs no heartbeat, and outlives
+//!   the process that handed it over.
 //! - …a file and its submission in one step? A refused submission must leave nothing behind, and a file must
 //!   never be cleaned up between its upload and its task.
 
@@ -73,7 +78,9 @@ pub mod app;
 pub mod blobs;
 pub mod cli;
 pub mod config;
+pub mod cryptography;
 pub mod domain;
+pub mod egress;
 pub mod http;
 pub mod limits;
 pub mod parsers;
