@@ -7,6 +7,7 @@ pub mod folder;
 pub mod greeting;
 pub mod log_buffer;
 pub mod logging;
+pub mod outside;
 pub mod signal;
 pub mod wiring;
 
@@ -30,6 +31,7 @@ use crate::worker::pool::{End, Pool};
 use crate::worker::{Tools, Workshop, herald, rescuer, sweeper};
 use crate::worker_gauge::WorkerGauge;
 use folder::Folders;
+use outside::Outside;
 use signal::{Signal, Signals};
 
 pub use wiring::openapi;
@@ -59,6 +61,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
             settings.durability_min.name()
         );
     }
+    let outside = Outside::open(&settings, &folders, &*store).await?;
     let news = bootstrap::ensure_admin_key(&*store, &settings, folders.data()).await?;
     let listener = TcpListener::bind(settings.listen)
         .await
@@ -85,7 +88,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         workers: gauge.clone(),
         sandbox: wiring::sandbox_layers(&sandbox).await,
     });
-    let work = Work::start(&settings, store.clone(), blobs, gauge, sandbox)?;
+    let work = Work::start(&settings, store.clone(), blobs, gauge, sandbox, outside)?;
     let stop_http = CancellationToken::new();
     let http = tokio::spawn(wiring::serve_http(
         listener,
@@ -150,12 +153,17 @@ impl Work {
         blobs: Arc<dyn Blobs>,
         gauge: WorkerGauge,
         sandbox: Sandbox,
+        outside: Outside,
     ) -> anyhow::Result<Work> {
         let surroundings = Surroundings {
             folder: settings.folder.clone(),
             launcher: Launcher::this_binary().context("cannot find this program's file")?,
             sandbox,
             limits: settings.limits.clone(),
+            egress: outside.egress,
+            notify: outside.notify,
+            pages: outside.pages,
+            parsing: Arc::new(Semaphore::new(settings.workers.max(1))),
         };
         let stop_upkeep = CancellationToken::new();
         let upkeep = [

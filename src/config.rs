@@ -8,6 +8,7 @@ pub mod error;
 pub mod file;
 pub mod layer;
 pub mod limits_table;
+pub mod outside;
 pub mod retention_table;
 pub mod seconds;
 pub mod setting;
@@ -20,6 +21,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::domain::task_type::TaskTypes;
+use crate::domain::webhook::WebhookSecret;
+use crate::egress::rules::Rules;
 use crate::http::api::Edge;
 use crate::http::api_key::PresentedKey;
 use crate::limits::Limits;
@@ -28,6 +31,7 @@ use defaults::Defaults;
 use error::ConfigError;
 use file::File;
 use layer::{Given, Layer, Layers};
+use outside::Mail;
 use seconds::Seconds;
 use storage::Storage;
 
@@ -44,6 +48,12 @@ pub struct Settings {
     pub drain: Drain,
     /// The first admin API key, as it was given.
     pub bootstrap_key: Option<String>,
+    /// What requests that go out may reach.
+    pub egress: Rules,
+    /// None: no e-mail is sent.
+    pub mail: Option<Mail>,
+    /// None: one is made at the first start.
+    pub webhook_secret: Option<WebhookSecret>,
     pub limits: Limits,
     pub types: TaskTypes,
     pub log: Log,
@@ -101,7 +111,13 @@ impl Settings {
     fn resolve(layers: &Layers, file: File) -> Result<Settings, ConfigError> {
         let listen = edge::listen(layers)?;
         let storage = Storage::resolve(layers)?;
-        let defaults = defaults(layers, &file)?;
+        let mail = outside::mail(layers)?;
+        let egress = file.egress.rules()?;
+        let defaults = Defaults {
+            egress: egress.clone(),
+            mails: mail.is_some(),
+            ..defaults(layers, &file)?
+        };
         Ok(Settings {
             listen,
             durability_min: durability_min(layers, &storage)?,
@@ -113,6 +129,9 @@ impl Settings {
                 grace: seconds(layers, "drain_grace_seconds", Duration::from_secs(30))?,
             },
             bootstrap_key: bootstrap_key(layers)?,
+            egress,
+            mail,
+            webhook_secret: outside::webhook_secret(layers)?,
             types: task_types(&file, &defaults)?,
             limits: file.limits.limits()?,
             log: log(layers)?,
@@ -135,6 +154,7 @@ fn defaults(layers: &Layers, file: &File) -> Result<Defaults, ConfigError> {
         },
         first_delay: seconds(layers, "retry_delay_seconds", usual.first_delay)?,
         retention: file.retention,
+        ..usual
     })
 }
 

@@ -53,12 +53,14 @@ pub mod wire;
 pub mod workers;
 
 use axum::Router;
+use serde_json::Value;
 use tower::util::option_layer;
 use utoipa::OpenApi as _;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::domain::task_type::TaskTypes;
 use api::Api;
 use problem::Problem;
 
@@ -91,11 +93,17 @@ pub fn openapi() -> OpenApi {
     routes().into_openapi()
 }
 
+/// The same as JSON, with the params of these task types.
+pub fn document(types: &TaskTypes) -> Value {
+    openapi::with_params(openapi(), types)
+}
+
 /// Everything that is served, with all layers. Below the base path, if there is one; the probes also
 /// without it, since whatever asks them need not know it.
 pub fn router(api: Api) -> Router {
     let (routes, document) = routes().split_for_parts();
-    let routes = routes.merge(docs::router(document, &api.edge.base_path));
+    let document = docs::router(document, &api.types, &api.edge.base_path);
+    let routes = routes.merge(document);
     let routes = match api.edge.base_path.as_str() {
         "" => routes,
         prefix => Router::new().nest(prefix, routes).merge(probes()),

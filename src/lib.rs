@@ -21,6 +21,7 @@
 //!  ADAPTERS, named only by app:
 //!    store/embedded (SQLite) · store/redis    blobs/local (files)
 //!    runners: echo · sandboxed → sandbox → parsers (in a child process) · command
+//!             http · scrape · notify → egress (judges where requests that go out may lead)
 //! ```
 //!
 //! Types whose runner is external are run by nobody here: workers outside lease their tasks through `http`.
@@ -68,6 +69,10 @@
 //!   memory holds for a quarter of a second after Redis has confirmed it, and forgetting waits that long.
 //! - …an end that waits to be shown, where acknowledgements wait for copies? A primary shows what it has not passed
 //!   on; if it dies then, the task runs again elsewhere and may end otherwise.
+//! - …names judged by the resolver of the connection, and not before? Between two look-ups a name may come to
+//!   lead elsewhere. What was judged is what is connected to.
+//! - …one long lease for what was handed over to a service? It takes no slot, needs no heartbeat, and outlives
+//!   the process that handed it over.
 //! - …a file and its submission in one step? A refused submission must leave nothing behind, and a file must
 //!   never be cleaned up between its upload and its task.
 
@@ -75,7 +80,9 @@ pub mod app;
 pub mod blobs;
 pub mod cli;
 pub mod config;
+pub mod cryptography;
 pub mod domain;
+pub mod egress;
 pub mod failpoints;
 pub mod http;
 pub mod limits;

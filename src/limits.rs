@@ -25,6 +25,10 @@ pub struct Limits {
     pub result_bytes_max: usize,
     /// Larger results are kept in blob storage and not shown in the task.
     pub result_inline_bytes_max: usize,
+    /// Of a page that is scraped, packed or not.
+    pub page_bytes_max: usize,
+    /// Until a page that is scraped must be there, redirects included.
+    pub page_timeout: Duration,
 }
 
 impl Default for Limits {
@@ -44,6 +48,8 @@ impl Default for Limits {
             queue_tasks_max: 1_000_000,
             result_bytes_max: 16 * 1024 * 1024,
             result_inline_bytes_max: 1024 * 1024,
+            page_bytes_max: 16 * 1024 * 1024,
+            page_timeout: Duration::from_secs(60),
         }
     }
 }

@@ -30,6 +30,7 @@ mod request;
 mod sniff;
 mod table;
 mod text;
+mod website;
 mod workbook;
 mod xml;
 
@@ -45,5 +46,6 @@ pub fn run(kind: Kind, request: &Request, file: Option<File>) -> Result<Vec<u8>,
     match kind {
         Kind::ProcessFile => table::process_file(request, file),
         Kind::ProcessDocument => document::process_document(request, file),
+        Kind::ScrapeWebsite => website::scrape_website(request, file),
     }
 }

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 pub trait Runner: Send + Sync + 'static {
     /// Runs one attempt to its end. When `attempt.cancel` fires, what runs must have stopped before this
     /// returns. Dropping the future must stop it too.
-    async fn run(&self, attempt: Attempt) -> Result<Box<RawValue>, AttemptError>;
+    async fn run(&self, attempt: Attempt) -> Result<Success, AttemptError>;
 
     /// What an attempt spends its time on, which decides the bound that it counts against.
     fn load(&self) -> Load;
@@ -48,6 +48,21 @@ pub struct Attempt {
     pub progress: mpsc::Sender<Progress>,
 }
 
+/// How an attempt ended that did not fail.
+#[derive(Debug)]
+pub enum Success {
+    /// Its result.
+    Result(Box<RawValue>),
+    /// Someone outside goes on with it under the same lease, and will tell how it ended.
+    HandedOver,
+}
+
+impl From<Box<RawValue>> for Success {
+    fn from(result: Box<RawValue>) -> Self {
+        Success::Result(result)
+    }
+}
+
 /// Why an attempt failed; texts are for the client, without internals.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AttemptError {
@@ -56,6 +71,8 @@ pub struct AttemptError {
     pub message: String,
     /// Whether another attempt could not help.
     pub permanent: bool,
+    /// No other attempt should begin earlier than this from now; a longer backoff stays as it is.
+    pub retry_after: Option<Duration>,
 }
 
 impl AttemptError {
@@ -64,6 +81,7 @@ impl AttemptError {
             code: code.to_owned(),
             message: message.into(),
             permanent: true,
+            retry_after: None,
         }
     }
 
@@ -72,6 +90,12 @@ impl AttemptError {
             code: code.to_owned(),
             message: message.into(),
             permanent: false,
+            retry_after: None,
         }
+    }
+
+    /// What an attempt says that was told to stop.
+    pub fn stopped() -> Self {
+        AttemptError::retryable("stopped", "the attempt was stopped")
     }
 }

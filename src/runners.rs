@@ -2,40 +2,60 @@
 
 pub mod command;
 pub mod echo;
+pub mod http;
+pub mod notify;
+pub mod outgoing;
+pub mod request;
 pub mod sandboxed;
+pub mod scrape;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
+
 use crate::domain::task_type::{RunnerSpec, TaskTypes};
+use crate::egress::Egress;
 use crate::limits::Limits;
 use crate::runner::Runner;
 use crate::sandbox::{Kind, Sandbox};
 use command::CommandRunner;
 use command::launcher::Launcher;
 use echo::Echo;
+use http::HttpRunner;
+use notify::Notify;
 use sandboxed::SandboxedRunner;
+use scrape::Scrape;
+use scrape::pages::Pages;
 
 /// What runs each task type, by its name.
 pub type Runners = HashMap<String, Arc<dyn Runner>>;
 
 /// What runners need from the process that they live in.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Surroundings {
     /// Where the operator's programs run.
     pub folder: PathBuf,
     pub launcher: Launcher,
     pub sandbox: Sandbox,
     pub limits: Limits,
+    /// For requests that go out.
+    pub egress: Egress,
+    pub notify: Notify,
+    /// What was learnt of pages.
+    pub pages: Pages,
+    /// Parsers of pages that may use the processor at a time.
+    pub parsing: Arc<Semaphore>,
 }
 
 /// A runner for each type that this process can run; it leaves the tasks of other types alone.
 pub fn for_types(types: &TaskTypes, surroundings: &Surroundings) -> Runners {
     let runner = |spec: &RunnerSpec| -> Option<Arc<dyn Runner>> {
         match spec {
-            RunnerSpec::Builtin(name) if name == "echo" => Some(Arc::new(Echo)),
-            RunnerSpec::Builtin(_) | RunnerSpec::External => None,
+            RunnerSpec::Builtin(name) => builtin(name, surroundings),
+            RunnerSpec::External => None,
+            RunnerSpec::Http(url) => Some(Arc::new(HttpRunner::new(url.clone(), surroundings))),
             RunnerSpec::Sandboxed(name) => {
                 let kind = Kind::from_name(name)?;
                 Some(Arc::new(SandboxedRunner::new(
@@ -44,7 +64,15 @@ pub fn for_types(types: &TaskTypes, surroundings: &Surroundings) -> Runners {
                 )))
             }
             RunnerSpec::Command(words) => {
-                Some(Arc::new(CommandRunner::new(words.clone(), surroundings)))
+                let (folder, launcher) =
+                    (surroundings.folder.clone(), surroundings.launcher.clone());
+                let bytes_max = surroundings.limits.result_bytes_max;
+                Some(Arc::new(CommandRunner::new(
+                    words.clone(),
+                    folder,
+                    launcher,
+                    bytes_max,
+                )))
             }
         }
     };
@@ -52,4 +80,13 @@ pub fn for_types(types: &TaskTypes, surroundings: &Surroundings) -> Runners {
         .iter()
         .map(|made| Some((made.name.clone(), runner(&made.runner)?)));
     named.flatten().collect()
+}
+
+fn builtin(name: &str, surroundings: &Surroundings) -> Option<Arc<dyn Runner>> {
+    match name {
+        "echo" => Some(Arc::new(Echo)),
+        "scrape_website" => Some(Arc::new(Scrape::new(surroundings))),
+        "send_notification" => Some(Arc::new(surroundings.notify.clone())),
+        _ => None,
+    }
 }

@@ -50,6 +50,9 @@ pub trait Store: Send + Sync + 'static {
         progress: Option<Progress>,
     ) -> Result<Fenced<Extension>, StoreError>;
 
+    /// Renews a lease, and passes it on: from now on a worker outside holds it, as if it had leased the task itself.
+    async fn hand_over(&self, held: Held, worker: &str) -> Result<Fenced<Extension>, StoreError>;
+
     /// Records a task's success. A repeat with the same token is recorded too, and changes nothing.
     async fn complete(&self, held: Held, result: TaskResult) -> Result<Fenced<Task>, StoreError>;
 
@@ -116,6 +119,11 @@ pub trait Store: Send + Sync + 'static {
 
     /// The types that are paused.
     async fn paused(&self) -> Result<BTreeSet<String>, StoreError>;
+
+    /// The value that all replicas of this store use under that name: the first one that was proposed.
+    async fn agree(&self, _name: &str, proposed: &str) -> Result<String, StoreError> {
+        Ok(proposed.to_owned())
+    }
 
     /// Counts the time from a whole request to its answer.
     fn record_submit_latency(&self, user: &UserId, took: Duration);

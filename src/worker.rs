@@ -2,11 +2,13 @@
 //!
 //! ```text
 //! Pool ── leases in batches ──> Attempt ── heartbeats ──> Pulse
-//!                                  └── Report: complete · fail · release, repeated until it is known
+//!                                  ├── Report: complete · fail · release, repeated until it is known
+//!                                  └── Handover: what someone outside goes on with
 //! Rescuer   does what time has made due        Sweeper   deletes bytes that no record names
 //! ```
 
 pub mod attempt;
+pub mod handover;
 pub mod herald;
 pub mod lanes;
 pub mod pool;
@@ -17,6 +19,8 @@ pub mod sweeper;
 
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
+
 use crate::blobs::Blobs;
 use crate::domain::task_type::TaskTypes;
 use crate::limits::Limits;
@@ -26,7 +30,11 @@ use crate::worker_gauge::WorkerGauge;
 
 /// What attempts work with. Cheap to clone.
 #[derive(Clone)]
-pub struct Workshop(Arc<Tools>);
+pub struct Workshop {
+    tools: Arc<Tools>,
+    /// Room for those who look after what was handed over.
+    handovers: Arc<Semaphore>,
+}
 
 pub struct Tools {
     pub store: Arc<dyn Store>,
@@ -40,7 +48,10 @@ pub struct Tools {
 
 impl Workshop {
     pub fn new(tools: Tools) -> Self {
-        Workshop(Arc::new(tools))
+        Workshop {
+            tools: Arc::new(tools),
+            handovers: Arc::new(Semaphore::new(handover::WATCHED_MAX)),
+        }
     }
 }
 
@@ -48,7 +59,7 @@ impl std::ops::Deref for Workshop {
     type Target = Tools;
 
     fn deref(&self) -> &Tools {
-        &self.0
+        &self.tools
     }
 }
 

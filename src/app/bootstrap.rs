@@ -91,8 +91,8 @@ async fn make(store: &dyn Store, data: Option<&Path>) -> anyhow::Result<Option<S
 }
 
 /// A temporary file can be read by its owner only, and takes the name when it is whole. The name is on disk too before
-/// the key is on record.
-fn keep(text: &str, path: &Path) -> std::io::Result<()> {
+/// this returns.
+pub fn keep(text: &str, path: &Path) -> std::io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
     writeln!(file, "{text}")?;

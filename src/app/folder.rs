@@ -57,6 +57,11 @@ impl Folders {
         self.data.as_deref()
     }
 
+    /// Where is kept what was learnt of pages: with the data, or with what goes with the process.
+    pub fn pages(&self) -> PathBuf {
+        self.data().unwrap_or(self.blobs()).join("pages")
+    }
+
     pub fn blobs(&self) -> &Path {
         match &self.blobs {
             Blobs::Kept(folder) => folder,

@@ -10,8 +10,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::blobs::Blobs;
 use crate::blobs::local::LocalBlobs;
-use crate::config::Settings;
+use crate::config::defaults::Defaults;
 use crate::config::storage::{RedisChoice, StoreChoice};
+use crate::config::{self, Settings};
 use crate::http;
 use crate::http::api::Api;
 use crate::http::listener::{self, Shutdown};
@@ -114,9 +115,9 @@ pub async fn serve_http(listener: TcpListener, api: Api, stop: CancellationToken
     }
 }
 
-/// The OpenAPI document as JSON.
+/// The OpenAPI document as JSON, with the built-in task types.
 pub fn openapi() -> anyhow::Result<String> {
-    http::openapi()
-        .to_pretty_json()
+    let types = config::builtin::all(&Defaults::default())?;
+    serde_json::to_string_pretty(&http::document(&types))
         .context("the OpenAPI document cannot be written")
 }

@@ -23,6 +23,7 @@ pub struct Client {
 
 impl Client {
     pub fn new(matches: &ArgMatches) -> Result<Client, CliError> {
+        crate::cryptography::choose();
         let failed = |error: reqwest::Error| CliError::Failed(error.to_string());
         let http = reqwest::Client::builder().timeout(TIMEOUT).no_proxy();
         let url = match given(matches, "url", "JUSTONCE_URL") {

@@ -1,13 +1,34 @@
 //! The task types that are always there.
 
+mod notification;
+mod website;
+
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::defaults::Defaults;
 use super::error::ConfigError;
 use crate::domain::schema::ParamsSchema;
-use crate::domain::task_type::{FilesRule, RunnerSpec, TaskType};
+use crate::domain::task_type::{FilesRule, RunnerSpec, TaskType, TaskTypes};
 
-pub const NAMES: [&str; 3] = ["echo", "process_file", "process_document"];
+pub const NAMES: [&str; 5] = [
+    "echo",
+    "process_file",
+    "process_document",
+    "scrape_website",
+    "send_notification",
+];
+
+/// A notification that was not taken is tried again after this.
+const NOTIFICATION_FIRST_DELAY: Duration = Duration::from_secs(30);
+
+/// All of them.
+pub fn all(defaults: &Defaults) -> Result<TaskTypes, ConfigError> {
+    let made = NAMES.map(|name| task_type(name, defaults));
+    let made: Result<Vec<_>, _> = made.into_iter().collect();
+    Ok(made?.into_iter().flatten().collect())
+}
 
 /// The built-in type of that name.
 pub fn task_type(name: &str, defaults: &Defaults) -> Result<Option<TaskType>, ConfigError> {
@@ -27,19 +48,40 @@ pub fn task_type(name: &str, defaults: &Defaults) -> Result<Option<TaskType>, Co
             FilesRule::RequiredWithout("document"),
             document_params(),
         ),
+        "scrape_website" => (
+            "Fetches a page and takes out its title, text and links.",
+            FilesRule::None,
+            website::params(),
+        ),
+        "send_notification" => (
+            "Tells someone something, over a webhook or by e-mail.",
+            FilesRule::None,
+            notification::params(),
+        ),
         _ => return Ok(None),
     };
     let runner = match name {
-        "echo" => RunnerSpec::Builtin(name.to_owned()),
-        _ => RunnerSpec::Sandboxed(name.to_owned()),
+        "process_file" | "process_document" => RunnerSpec::Sandboxed(name.to_owned()),
+        _ => RunnerSpec::Builtin(name.to_owned()),
     };
     let schema = ParamsSchema::compile(schema).map_err(ConfigError::new)?;
-    Ok(Some(TaskType {
+    let mut made = TaskType {
         description: description.to_owned(),
         files,
         params_schema: Some(schema),
         ..defaults.task_type(name, runner)?
-    }))
+    };
+    match name {
+        "scrape_website" => made.params_check = Some(website::check(defaults.egress.clone())),
+        "send_notification" => {
+            let check = notification::check(defaults.egress.clone(), defaults.mails);
+            made.params_check = Some(check);
+            made.retry.first_delay = NOTIFICATION_FIRST_DELAY;
+            made.retry.max_delay = made.retry.max_delay.max(NOTIFICATION_FIRST_DELAY);
+        }
+        _ => {}
+    }
+    Ok(Some(made))
 }
 
 fn echo_params() -> Value {

@@ -7,9 +7,10 @@ use super::retention_table::RetentionTable;
 use crate::domain::retry::RetryPolicy;
 use crate::domain::task::Priority;
 use crate::domain::task_type::{DedupMode, DedupPolicy, FilesRule, RunnerSpec, TaskType};
+use crate::egress::rules::Rules;
 
 /// Set by variables such as `DEDUPLICATION_TTL` and by `[retention]`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Defaults {
     /// How long a succeeded task answers for its fingerprint.
     pub window: Duration,
@@ -17,6 +18,10 @@ pub struct Defaults {
     pub retries: u32,
     pub first_delay: Duration,
     pub retention: RetentionTable,
+    /// Which addresses requests may go to.
+    pub egress: Rules,
+    /// Whether there is a mail server.
+    pub mails: bool,
 }
 
 impl Default for Defaults {
@@ -26,6 +31,8 @@ impl Default for Defaults {
             retries: 3,
             first_delay: Duration::from_secs(60),
             retention: RetentionTable::default(),
+            egress: Rules::default(),
+            mails: false,
         }
     }
 }
@@ -42,6 +49,7 @@ impl Defaults {
             description: String::new(),
             runner,
             params_schema: None,
+            params_check: None,
             version: 1,
             require_key: false,
             files: FilesRule::Optional,

@@ -1,4 +1,4 @@
-//! `justonce.toml`: the settings of the table at its top level, and three kinds of tables.
+//! `justonce.toml`: the settings of the table at its top level, and some kinds of tables.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,6 +11,7 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 use super::error::{ConfigError, with_suggestion};
 use super::layer::{Given, Layer};
 use super::limits_table::LimitsTable;
+use super::outside::{EgressTable, SmtpTable};
 use super::retention_table::RetentionTable;
 use super::setting::{SETTINGS, Setting};
 use super::type_table::TypeTable;
@@ -23,12 +24,13 @@ pub struct File {
     pub limits: LimitsTable,
     pub retention: RetentionTable,
     pub task_types: BTreeMap<String, TypeTable>,
+    pub egress: EgressTable,
 }
 
 /// Where the file is when nobody says.
 pub const USUAL_PATH: &str = "justonce.toml";
 
-const TABLES: [&str; 3] = ["limits", "retention", "task_types"];
+const TABLES: [&str; 5] = ["egress", "limits", "retention", "smtp", "task_types"];
 
 impl File {
     /// Reads the named file, or the usual one if it is there.
@@ -48,12 +50,15 @@ impl File {
     fn parse(text: &str, name: &Path, folder: PathBuf) -> Result<File, ConfigError> {
         let text = Text { text, name };
         let document = DeTable::parse(text.text).map_err(|error| text.refuse(error))?;
+        let mut smtp = SmtpTable::default();
         let mut file = File {
             folder,
             ..File::default()
         };
         for (key, value) in document.into_inner() {
             match key.get_ref().as_ref() {
+                "egress" => file.egress = text.table(value)?,
+                "smtp" => smtp = text.table(value)?,
                 "limits" => file.limits = text.table(value)?,
                 "retention" => file.retention = text.table(value)?,
                 "task_types" => file.task_types = text.table(value)?,
@@ -65,6 +70,7 @@ impl File {
                 }
             }
         }
+        smtp.join(&mut file.settings)?;
         Ok(file)
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 
 use super::error::{ConfigError, with_suggestion};
-use super::setting::{LATER_VARIABLES, OTHER_VARIABLES, SETTINGS, Setting};
+use super::setting::{OTHER_VARIABLES, SETTINGS, Setting};
 
 /// The settings of one source, by key.
 pub type Layer = BTreeMap<&'static str, Given>;
@@ -70,11 +70,6 @@ fn refuse_unknown(name: &str) -> Result<(), ConfigError> {
     if !name.starts_with("JUSTONCE_") || OTHER_VARIABLES.contains(&name) || is_service_link(name) {
         return Ok(());
     }
-    if LATER_VARIABLES.contains(&name) {
-        return Err(ConfigError::new(format!(
-            "{name} comes with a later release"
-        )));
-    }
     let known = SETTINGS.iter().map(|setting| setting.variable);
     Err(with_suggestion(
         format!("{name} is not a variable of JustOnce"),
@@ -105,7 +100,6 @@ mod tests {
             error,
             "JUSTONCE_WORKER is not a variable of JustOnce; did you mean `JUSTONCE_WORKERS`?"
         );
-        assert!(read("JUSTONCE_WEBHOOK_SECRET", "x").is_err());
         for fine in [
             "JUSTONCE_SERVICE_HOST",
             "JUSTONCE_PORT",

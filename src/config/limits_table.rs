@@ -24,6 +24,8 @@ pub struct LimitsTable {
     queue_tasks_max: Option<u64>,
     result_bytes_max: Option<usize>,
     result_inline_bytes_max: Option<usize>,
+    page_bytes_max: Option<usize>,
+    page_timeout_seconds: Option<Seconds>,
 }
 
 /// The HTTP library refuses to work with less.
@@ -61,6 +63,8 @@ impl LimitsTable {
                     .result_inline_bytes_max
                     .min(self.result_bytes_max.unwrap_or(usual.result_bytes_max)),
             },
+            page_bytes_max: self.page_bytes_max.unwrap_or(usual.page_bytes_max),
+            page_timeout: span(self.page_timeout_seconds, usual.page_timeout),
         };
         check(&limits).map_err(|error| error.at("[limits]"))?;
         Ok(limits)
@@ -85,6 +89,7 @@ fn check(limits: &Limits) -> Result<(), ConfigError> {
         ("multipart_parts_max", limits.multipart_parts_max),
         ("connections_max", limits.connections_max),
         ("result_bytes_max", limits.result_bytes_max),
+        ("page_bytes_max", limits.page_bytes_max),
     ];
     match counts.into_iter().find(|(_, count)| *count == 0) {
         Some((name, _)) => refuse(&format!("{name} must be above 0")),

@@ -63,6 +63,9 @@ pub const SETTINGS: &[Setting] = &[
     row("deduplication_ttl",   "deduplication-ttl",   "DEDUPLICATION_TTL",            "SECONDS",  "How long a succeeded task answers for its content [default: 3600]"),
     row("max_retry_count",     "max-retry-count",     "MAX_RETRY_COUNT",              "NUMBER",   "Retries after the first attempt [default: 3]"),
     row("retry_delay_seconds", "retry-delay-seconds", "RETRY_DELAY_SECONDS",          "SECONDS",  "Wait before the first retry; doubles each time [default: 60]"),
+    row("smtp_url",            "smtp-url",            "JUSTONCE_SMTP_URL",            "URL",      "The mail server that notifications go to, smtp://… or smtps://…; better given by its variable"),
+    row("smtp_from",           "smtp-from",           "JUSTONCE_SMTP_FROM",           "ADDRESS",  "Who e-mails are from"),
+    row("webhook_secret",      "webhook-secret",      "JUSTONCE_WEBHOOK_SECRET",      "SECRET",   "What webhooks are signed with, whsec_…; better given by its variable [default: made at the first start]"),
     row("log_format",          "log-format",          "LOG_FORMAT",                   "FORMAT",   "text or json [default: text on a terminal, else json]"),
     row("log_filter",          "log-filter",          "RUST_LOG",                     "FILTER",   "What is logged [default: info]"),
 ];
@@ -77,9 +80,6 @@ pub const OTHER_VARIABLES: &[&str] = &[
     #[cfg(feature = "failpoints")]
     crate::failpoints::VARIABLE,
 ];
-
-/// Names that are promised but not built yet: refused, never ignored.
-pub const LATER_VARIABLES: &[&str] = &["JUSTONCE_WEBHOOK_SECRET"];
 
 #[cfg(test)]
 mod tests {

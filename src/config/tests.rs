@@ -194,8 +194,37 @@ fn what_cannot_hold_refuses_to_start() {
     for (file, expected) in [
         ("[task_types.t]\npriority = 1".into(), "it needs a runner"),
         (
-            "[task_types.t]\nrunner = { http = \"http://x\" }".into(),
-            "runner.http comes with a later release",
+            "[task_types.t]\nrunner = { http = \"http://10.0.0.1/\" }".into(),
+            "allow it with [egress]",
+        ),
+        (
+            "[task_types.t]\nrunner = { http = \"ftp://x\" }".into(),
+            "runner.http must begin with http://",
+        ),
+        (
+            "[egress]\nallow = [\"http://x\"]".into(),
+            "[egress] allow: \"http://x\" is no address",
+        ),
+        ("[egress]\nallows = []".into(), "did you mean `allow`?"),
+        (
+            "[smtp]\nurl = \"smtp://mail.example\"".into(),
+            "[smtp] url: JUSTONCE_SMTP_FROM must say",
+        ),
+        (
+            "smtp_from = \"a@b.example\"".into(),
+            "there is no JUSTONCE_SMTP_URL",
+        ),
+        (
+            "[smtp]\nurl = \"http://mail.example\"\nfrom = \"a@b.example\"".into(),
+            "[smtp] url: is no smtp://",
+        ),
+        (
+            "[smtp]\nurl = \"smtp://mail.example\"\nfrom = \"nobody\"".into(),
+            "is not an e-mail address",
+        ),
+        (
+            "webhook_secret = \"whsec_x\"".into(),
+            "a secret is whsec_ and 24 to 64 bytes",
         ),
         (
             "[task_types.t]\nrunner = { builtin = \"ecko\" }".into(),

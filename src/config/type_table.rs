@@ -13,6 +13,7 @@ use super::seconds::Seconds;
 use crate::domain::schema::ParamsSchema;
 use crate::domain::task::Priority;
 use crate::domain::task_type::{DedupMode, FilesRule, RunnerSpec, TaskType};
+use crate::egress::rules::Refusal;
 
 /// What a table may say. A member that is known but not built yet stands here too, so that it is
 /// refused by name.
@@ -42,7 +43,7 @@ pub struct TypeTable {
 struct RunnerTable {
     command: Option<Vec<String>>,
     builtin: Option<String>,
-    http: Option<Value>,
+    http: Option<String>,
     external: Option<bool>,
 }
 
@@ -166,7 +167,15 @@ impl TypeTable {
             &runner.http,
             &runner.external,
         ) {
-            (None, None, Some(_), None) => Err(comes_later("runner.http")),
+            (None, None, Some(url), None) => {
+                let url = defaults.egress.url(url).map_err(|refusal| match refusal {
+                    Refusal::NotPublic => ConfigError::new(
+                        "runner.http leads to an address that is not on the Internet: allow it with [egress] allow = [\"…\"]",
+                    ),
+                    refusal => ConfigError::new(format!("runner.http {refusal}")),
+                })?;
+                defaults.task_type(name, RunnerSpec::Http(url))
+            }
             (None, None, None, Some(true)) => {
                 if self.concurrency.is_some() {
                     return Err(ConfigError::new(
@@ -199,7 +208,7 @@ impl TypeTable {
                 Ok(TaskType { name, ..base })
             }
             _ => Err(ConfigError::new(
-                "runner needs exactly one of command, builtin and external",
+                "runner needs exactly one of command, http, builtin and external",
             )),
         }
     }

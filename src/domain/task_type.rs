@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use url::Url;
 
 use super::fingerprint::{Algorithm, FingerprintRule, FingerprintScope};
+use super::params_check::ParamsCheck;
 use super::retry::RetryPolicy;
 use super::schema::ParamsSchema;
 use super::task::Priority;
@@ -18,6 +20,8 @@ pub struct TaskType {
     pub description: String,
     pub runner: RunnerSpec,
     pub params_schema: Option<ParamsSchema>,
+    /// Looked at besides the schema, whichever that is.
+    pub params_check: Option<ParamsCheck>,
     /// Part of the fingerprint: a new version makes all work new.
     pub version: u32,
     /// Whether a submission without `Idempotency-Key` is refused.
@@ -44,6 +48,8 @@ pub enum RunnerSpec {
     Sandboxed(String),
     /// A program of the operator's and its arguments.
     Command(Vec<String>),
+    /// A service of the operator's.
+    Http(Url),
     /// Nothing here: workers outside lease its tasks over HTTP.
     External,
 }
@@ -140,6 +146,7 @@ impl TaskType {
             description: String::new(),
             runner: RunnerSpec::Builtin(name.to_owned()),
             params_schema: None,
+            params_check: None,
             version: 1,
             require_key: false,
             files: FilesRule::Optional,
@@ -171,7 +178,10 @@ impl TaskType {
     pub fn files_max(&self) -> Option<usize> {
         match self.runner {
             RunnerSpec::Sandboxed(_) => Some(1),
-            RunnerSpec::Builtin(_) | RunnerSpec::Command(_) | RunnerSpec::External => None,
+            RunnerSpec::Builtin(_)
+            | RunnerSpec::Command(_)
+            | RunnerSpec::Http(_)
+            | RunnerSpec::External => None,
         }
     }
 

@@ -14,7 +14,9 @@ use utoipa_swagger_ui::Config;
 
 use super::api::Api;
 use super::code::Code;
+use super::openapi::with_params;
 use super::problem::Problem;
+use crate::domain::task_type::TaskTypes;
 
 /// Swagger UI sets styles in attributes and shows images from `data:` URLs; all else is from here.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
@@ -26,10 +28,10 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'u
 struct Document(Bytes);
 
 /// Its routes are not part of the API, so they are not in the document.
-pub fn router(mut document: OpenApi, base_path: &str) -> Router<Api> {
+pub fn router(mut document: OpenApi, types: &TaskTypes, base_path: &str) -> Router<Api> {
     let root = if base_path.is_empty() { "/" } else { base_path };
     document.servers = Some(vec![Server::new(root)]);
-    let json = document.to_json().unwrap_or_default();
+    let json = with_params(document, types).to_string();
     Router::new()
         .route("/openapi.json", get(openapi))
         .route("/docs", get(index))

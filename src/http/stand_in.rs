@@ -111,6 +111,9 @@ impl Store for StandIn {
     async fn extend(&self, _: Held, _: Option<Progress>) -> Result<Fenced<Extension>, StoreError> {
         beyond()
     }
+    async fn hand_over(&self, _: Held, _: &str) -> Result<Fenced<Extension>, StoreError> {
+        beyond()
+    }
     async fn complete(&self, _: Held, _: TaskResult) -> Result<Fenced<Task>, StoreError> {
         beyond()
     }

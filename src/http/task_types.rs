@@ -32,7 +32,7 @@ pub struct TypeView<'a> {
     paused: bool,
     /// Part of the fingerprint: a new version makes all work new.
     version: u32,
-    /// `builtin`, `sandboxed`, `command` or `external`.
+    /// `builtin`, `sandboxed`, `command`, `http` or `external`.
     runner: &'static str,
     /// JSON Schema; null when any object will do.
     #[schema(value_type = Option<Object>)]
@@ -132,12 +132,13 @@ impl<'a> TypeView<'a> {
     }
 }
 
-/// Never what it runs: an operator's command line may hold secrets.
+/// Never what it runs: an operator's command line or URL may hold secrets.
 pub fn kind(runner: &RunnerSpec) -> &'static str {
     match runner {
         RunnerSpec::Builtin(_) => "builtin",
         RunnerSpec::Sandboxed(_) => "sandboxed",
         RunnerSpec::Command(_) => "command",
+        RunnerSpec::Http(_) => "http",
         RunnerSpec::External => "external",
     }
 }

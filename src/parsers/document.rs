@@ -18,7 +18,7 @@ use super::text::{Text, first_heading, first_line};
 use super::workbook::{self, Part};
 
 /// The largest document that is read into memory, in bytes.
-const DOCUMENT_MAX_BYTES: u64 = 128 * 1024 * 1024;
+pub const DOCUMENT_MAX_BYTES: u64 = 128 * 1024 * 1024;
 const CHUNK_SIZE_CHARS: usize = 1000;
 
 /// The result of `process_document`.

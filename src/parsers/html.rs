@@ -10,6 +10,8 @@ use super::text::{Text, title};
 
 /// What the tokenizer may keep in memory, in bytes: more than any real page nests.
 const MEMORY_MAX_BYTES: usize = 64 * 1024 * 1024;
+/// Links of one page that are read.
+const LINKS_MAX: usize = 50_000;
 /// Where a `<meta charset>` is looked for, in bytes (HTML standard).
 const META_BYTES: usize = 1024;
 
@@ -61,10 +63,16 @@ const LINES: [&str; 22] = [
     "title",
 ];
 
-/// A page's visible text.
+/// A page's visible text, and where it leads.
 pub struct Html {
     pub text: Text,
     pub title: Option<String>,
+    /// As they are written: most are relative.
+    pub links: Vec<String>,
+    /// What they are relative to, if not to the page's own address.
+    pub base: Option<String>,
+    /// As the page says.
+    pub language: Option<String>,
 }
 
 /// Takes the visible text out of a page: no scripts, styles or templates; lines end where blocks do.
@@ -75,6 +83,9 @@ pub fn read(source: &str) -> Result<Html, Failure> {
         .append_element_content_handler(element!("*", move |element| {
             let name = element.tag_name();
             let ends = element.can_have_content() && !element.is_self_closing();
+            at_element
+                .borrow_mut()
+                .refer(&name, |attribute| element.get_attribute(attribute));
             if at_element.borrow_mut().start(&name, ends)
                 && let Some(handlers) = element.end_tag_handlers()
             {
@@ -103,6 +114,9 @@ pub fn read(source: &str) -> Result<Html, Failure> {
         (Ok(()), None) => Ok(Html {
             title: title(&page.title),
             text: page.text,
+            links: page.links,
+            base: page.base,
+            language: page.language,
         }),
     }
 }
@@ -128,10 +142,26 @@ struct Page {
     in_title: bool,
     /// Text of the node that is being read: it may come in pieces.
     node: String,
+    links: Vec<String>,
+    base: Option<String>,
+    language: Option<String>,
     failure: Option<Failure>,
 }
 
 impl Page {
+    /// Keeps what leads elsewhere, and what the page says of itself.
+    fn refer(&mut self, name: &str, attribute: impl Fn(&str) -> Option<String>) {
+        let value = |name: &str| Some(decoded(&attribute(name)?, Within::Attribute));
+        match name {
+            "a" | "area" if self.hidden == 0 && self.links.len() < LINKS_MAX => {
+                self.links.extend(value("href"));
+            }
+            "base" if self.base.is_none() => self.base = value("href"),
+            "html" if self.language.is_none() => self.language = value("lang"),
+            _ => {}
+        }
+    }
+
     /// Whether the element's end matters.
     fn start(&mut self, name: &str, ends: bool) -> bool {
         self.in_title = name == "title";
@@ -180,7 +210,7 @@ impl Page {
         }
         let node = std::mem::take(&mut self.node);
         let node = if matches!(kind, TextType::Data | TextType::RCData) {
-            decoded(&node)
+            decoded(&node, Within::Text)
         } else {
             node
         };
@@ -222,8 +252,15 @@ impl Page {
     }
 }
 
+/// Where a character reference stands: in an attribute it must end with a semicolon, since `?a=1&copy=2` is none.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Within {
+    Text,
+    Attribute,
+}
+
 /// Resolves character references.
-fn decoded(text: &str) -> String {
+fn decoded(text: &str, within: Within) -> String {
     const LONGEST: usize = 33;
     let mut result = String::with_capacity(text.len());
     let mut rest = text;
@@ -236,7 +273,9 @@ fn decoded(text: &str) -> String {
             .position(|byte| !byte.is_ascii_alphanumeric() && byte != b'#')
             .unwrap_or(rest.len().min(LONGEST));
         let end = rest.floor_char_boundary(end);
+        let is_one = within == Within::Text || rest[end..].starts_with(';');
         let resolved = match rest[..end].strip_prefix('#') {
+            _ if !is_one => None,
             Some(number) => character(number).map(String::from),
             None => resolve_html5_entity(&rest[..end]).map(str::to_owned),
         };

@@ -10,6 +10,7 @@ use super::failure::Failure;
 pub enum Kind {
     ProcessFile,
     ProcessDocument,
+    ScrapeWebsite,
 }
 
 impl Kind {
@@ -17,6 +18,7 @@ impl Kind {
         match name {
             "process_file" => Some(Self::ProcessFile),
             "process_document" => Some(Self::ProcessDocument),
+            "scrape_website" => Some(Self::ScrapeWebsite),
             _ => None,
         }
     }
@@ -26,6 +28,7 @@ impl Kind {
         match self {
             Self::ProcessFile => "process_file",
             Self::ProcessDocument => "process_document",
+            Self::ScrapeWebsite => "scrape_website",
         }
     }
 }

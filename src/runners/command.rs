@@ -8,7 +8,6 @@
 pub mod launcher;
 pub mod output;
 pub mod process;
-pub mod request;
 
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
@@ -18,8 +17,8 @@ use serde_json::value::RawValue;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::ChildStdin;
 
-use super::Surroundings;
-use crate::runner::{Attempt, AttemptError, Load, Runner};
+use super::request;
+use crate::runner::{Attempt, AttemptError, Load, Runner, Success};
 use launcher::Launcher;
 use output::Output;
 use process::Process;
@@ -41,12 +40,18 @@ const STDERR_BYTES_MAX: usize = 64 * 1024;
 const EXIT_DATA_ERROR: i32 = 65;
 
 impl CommandRunner {
-    pub fn new(words: Vec<String>, surroundings: &Surroundings) -> Self {
+    /// The program runs in `folder`.
+    pub fn new(
+        words: Vec<String>,
+        folder: PathBuf,
+        launcher: Launcher,
+        result_bytes_max: usize,
+    ) -> Self {
         CommandRunner {
             words,
-            folder: surroundings.folder.clone(),
-            launcher: surroundings.launcher.clone(),
-            result_bytes_max: surroundings.limits.result_bytes_max,
+            folder,
+            launcher,
+            result_bytes_max,
         }
     }
 
@@ -74,7 +79,7 @@ impl CommandRunner {
         process: &mut Process,
         attempt: &Attempt,
     ) -> Result<Box<RawValue>, AttemptError> {
-        let request = request::json(attempt);
+        let request = request::line(attempt);
         let (stdin, stdout, stderr) = process.pipes();
         let mut output = Output::new(self.result_bytes_max, &attempt.progress);
         let mut errors = Vec::new();
@@ -124,7 +129,7 @@ impl CommandRunner {
 
 #[async_trait]
 impl Runner for CommandRunner {
-    async fn run(&self, attempt: Attempt) -> Result<Box<RawValue>, AttemptError> {
+    async fn run(&self, attempt: Attempt) -> Result<Success, AttemptError> {
         let mut process = self.start()?;
         let ended = tokio::select! {
             ended = self.attend(&mut process, &attempt) => ended,
@@ -133,7 +138,7 @@ impl Runner for CommandRunner {
             }
         };
         process.stop().await;
-        ended
+        ended.map(Success::from)
     }
 
     fn load(&self) -> Load {

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::runner::{Attempt, AttemptError, Load, Runner};
+use crate::runner::{Attempt, AttemptError, Load, Runner, Success};
 
 /// `sleep_ms` waits first, `fail_times` fails that many attempts, `fail_permanently` fails for good.
 #[derive(Clone, Copy, Debug)]
@@ -14,12 +14,12 @@ pub struct Echo;
 
 #[async_trait]
 impl Runner for Echo {
-    async fn run(&self, attempt: Attempt) -> Result<Box<RawValue>, AttemptError> {
+    async fn run(&self, attempt: Attempt) -> Result<Success, AttemptError> {
         let wishes = Wishes::read(attempt.task.params.get());
         if !wishes.sleep.is_zero() {
             tokio::select! {
                 () = tokio::time::sleep(wishes.sleep) => {}
-                () = attempt.cancel.cancelled() => return Err(AttemptError::retryable("stopped", "the attempt was stopped")),
+                () = attempt.cancel.cancelled() => return Err(AttemptError::stopped()),
             }
         }
         if wishes.fail_permanently {
@@ -34,7 +34,7 @@ impl Runner for Echo {
                 "failed, as params ask",
             ));
         }
-        Ok(RawValue::to_owned(&attempt.task.params))
+        Ok(RawValue::to_owned(&attempt.task.params).into())
     }
 
     fn load(&self) -> Load {

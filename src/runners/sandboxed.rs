@@ -2,9 +2,8 @@
 
 use async_trait::async_trait;
 use serde_json::Value;
-use serde_json::value::RawValue;
 
-use crate::runner::{Attempt, AttemptError, Load, Runner};
+use crate::runner::{Attempt, AttemptError, Load, Runner, Success};
 use crate::sandbox::{FileRef, Kind, Request, Sandbox, SandboxError};
 
 pub struct SandboxedRunner {
@@ -20,7 +19,7 @@ impl SandboxedRunner {
 
 #[async_trait]
 impl Runner for SandboxedRunner {
-    async fn run(&self, attempt: Attempt) -> Result<Box<RawValue>, AttemptError> {
+    async fn run(&self, attempt: Attempt) -> Result<Success, AttemptError> {
         let request = request(&attempt)?;
         let size = request
             .file
@@ -30,8 +29,8 @@ impl Runner for SandboxedRunner {
         let sandbox = self.sandbox.for_input(size);
         // Whichever branch is not taken is dropped, and with it the child.
         tokio::select! {
-            outcome = sandbox.run(self.kind, &request) => outcome.map_err(attempt_error),
-            () = attempt.cancel.cancelled() => Err(AttemptError::retryable("stopped", "the attempt was stopped")),
+            outcome = sandbox.run(self.kind, &request) => outcome.map(Success::from).map_err(attempt_error),
+            () = attempt.cancel.cancelled() => Err(AttemptError::stopped()),
         }
     }
 
@@ -60,10 +59,11 @@ fn request(attempt: &Attempt) -> Result<Request, AttemptError> {
     Ok(Request { params, file })
 }
 
-fn attempt_error(error: SandboxError) -> AttemptError {
+pub fn attempt_error(error: SandboxError) -> AttemptError {
     AttemptError {
         code: error.code().to_owned(),
         message: error.to_string(),
         permanent: error.is_permanent(),
+        retry_after: None,
     }
 }

@@ -290,6 +290,13 @@ impl Store for EmbeddedStore {
             .await
     }
 
+    async fn hand_over(&self, held: Held, worker: &str) -> Result<Fenced<Extension>, StoreError> {
+        let worker = worker.to_owned();
+        self.0
+            .durable(move |step| leases::hand_over(step, &held, &worker))
+            .await
+    }
+
     async fn complete(&self, held: Held, result: TaskResult) -> Result<Fenced<Task>, StoreError> {
         self.0
             .durable(move |step| leases::complete(step, &held, &result))

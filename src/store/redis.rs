@@ -18,6 +18,7 @@
 
 mod address;
 mod admit;
+mod agreed;
 mod agreement;
 mod api_keys;
 mod audit;
@@ -464,6 +465,11 @@ impl Store for RedisStore {
         lifecycle::held(&parts.steps, root, held).await
     }
 
+    async fn hand_over(&self, held: Held, worker: &str) -> Result<Fenced<Extension>, StoreError> {
+        let parts = &*self.0;
+        leases::hand_over(&parts.steps, parts.root(&held.user), &held, worker).await
+    }
+
     async fn extend(
         &self,
         held: Held,
@@ -670,6 +676,10 @@ impl Store for RedisStore {
     async fn unowned(&self, names: Vec<BlobName>) -> Result<Vec<BlobName>, StoreError> {
         let Parts { steps, keys, .. } = &*self.0;
         files::unowned(steps, keys, names, self.0.orphans_kept_for).await
+    }
+
+    async fn agree(&self, name: &str, proposed: &str) -> Result<String, StoreError> {
+        agreed::on(&self.0.steps, &self.0.keys, name, proposed).await
     }
 
     async fn create_api_key(&self, key: ApiKey) -> Result<(), StoreError> {

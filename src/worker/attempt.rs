@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Workshop;
+use super::handover;
 use super::pulse::{Beat, Pulse};
 use super::report;
 use crate::blobs::BlobError;
@@ -21,7 +21,7 @@ use crate::domain::task::{Progress, State, Task, TaskError};
 use crate::domain::task_type::TaskType;
 use crate::failpoints::FailPoint;
 use crate::results::Refused;
-use crate::runner::{Attempt, AttemptError, Runner};
+use crate::runner::{Attempt, AttemptError, Runner, Success};
 use crate::store::{Found, Held, Lease};
 
 /// A lease that is about to be used.
@@ -37,7 +37,7 @@ pub struct Execution {
     pub hand_back: CancellationToken,
 }
 
-type Ran = Result<Box<RawValue>, AttemptError>;
+type Ran = Result<Success, AttemptError>;
 type Work<'a> = Pin<&'a mut (dyn Future<Output = Ran> + Send)>;
 
 /// Why an attempt is stopped before its end.
@@ -160,7 +160,8 @@ impl Execution {
 
     async fn ran(&self, ran: Ran, pulse: &Pulse) {
         let result = match ran {
-            Ok(result) => result,
+            Ok(Success::Result(result)) => result,
+            Ok(Success::HandedOver) => return self.handed_over(pulse).await,
             Err(error) => return self.failed(error, pulse).await,
         };
         FailPoint::BeforeCompletion.reached();
@@ -183,16 +184,42 @@ impl Execution {
         self.failed(error, pulse).await;
     }
 
+    /// Whoever goes on with it has the rest of the attempt's time, whatever becomes of this process.
+    async fn handed_over(&self, pulse: &Pulse) {
+        let left = self
+            .task_type
+            .timeout
+            .saturating_sub(self.leased_at.elapsed());
+        let held = Held {
+            lease: left.max(self.task_type.lease),
+            ..self.held.clone()
+        };
+        let worker = format!("the service of {}", self.task_type.name);
+        let extension = report::hand_over(&self.shop, held, &worker, pulse.until()).await;
+        match extension {
+            Some(extension) if extension.cancel_requested => {
+                let error = AttemptError::retryable("cancelled", "the task was cancelled");
+                self.failed(error, pulse).await;
+            }
+            Some(_) => {
+                tracing::info!(task = %self.held.task, "an attempt was handed over");
+                handover::watch(&self.shop, self.held.clone(), &self.lease.task);
+            }
+            None => {}
+        }
+    }
+
     async fn failed(&self, error: AttemptError, pulse: &Pulse) {
         let Task {
             attempt,
             max_attempts,
             ..
         } = self.lease.task;
+        let earliest = error.retry_after.unwrap_or_default();
         let backoff = || {
-            self.task_type
-                .retry
-                .backoff(attempt, max_attempts, fastrand::f64())
+            let chance = fastrand::f64();
+            let usual = self.task_type.retry.backoff(attempt, max_attempts, chance);
+            usual.max(earliest)
         };
         let retry_in = (!error.permanent).then(backoff);
         let (code, message) = (&error.code, &error.message);

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::Workshop;
+use crate::domain::task_type::RunnerSpec;
 use crate::runner::Load;
 
 /// Types that share one bound. Those of a lane are leased in one call.
@@ -12,6 +13,8 @@ struct Lane {
     types: Vec<String>,
     /// The `concurrency` of a lane's only type.
     concurrency: Option<usize>,
+    /// Whether no other type may join.
+    alone: bool,
     running: usize,
     /// Whether the store may hold work for it: what is asked again only after news.
     promising: bool,
@@ -37,6 +40,9 @@ pub struct Lanes {
     first: usize,
 }
 
+/// What one lane may take of the bound for work that waits, where there are others: one service that
+/// hangs must not keep all other work from its turn.
+const WAITING_SHARE_MAX: usize = Load::WAITING_MAX / 4 * 3;
 /// Leases taken in one call at most. The steps of so many attempts fit into few commits.
 const BATCH_MAX: usize = 128;
 
@@ -51,21 +57,25 @@ impl Lanes {
         };
         for made in shop.types.iter() {
             if let Some(runner) = shop.runners.get(&made.name) {
-                lanes.add(&made.name, runner.load(), made.concurrency);
+                // Each waits for a service of its own.
+                let alone = matches!(made.runner, RunnerSpec::Http(_));
+                lanes.add(&made.name, runner.load(), made.concurrency, alone);
             }
         }
         lanes
     }
 
-    fn add(&mut self, name: &str, load: Load, concurrency: Option<usize>) {
-        let shared = |lane: &Lane| lane.load == load && lane.concurrency.is_none();
+    fn add(&mut self, name: &str, load: Load, concurrency: Option<usize>, alone: bool) {
+        let alone = alone || concurrency.is_some();
+        let shared = |lane: &Lane| lane.load == load && !lane.alone;
         let place = match self.lanes.iter().position(shared) {
-            Some(place) if concurrency.is_none() => place,
+            Some(place) if !alone => place,
             _ => {
                 self.lanes.push(Lane {
                     load,
                     types: Vec::new(),
                     concurrency,
+                    alone,
                     running: 0,
                     promising: true,
                 });
@@ -97,16 +107,21 @@ impl Lanes {
                 Load::Waiting => waiting = waiting.saturating_sub(lane.running),
             }
         }
+        let waiters = self.lanes.iter().filter(|lane| lane.load == Load::Waiting);
+        let waiting_share = match waiters.count() {
+            0 | 1 => Load::WAITING_MAX,
+            _ => WAITING_SHARE_MAX,
+        };
         let count = self.lanes.len();
         self.first = (self.first + 1) % count.max(1);
         let mut asks = Vec::new();
         for place in (0..count).map(|offset| (self.first + offset) % count) {
             let lane = &self.lanes[place];
-            let room = match lane.load {
-                Load::Processor => &mut processor,
-                Load::Waiting => &mut waiting,
+            let (room, share) = match lane.load {
+                Load::Processor => (&mut processor, usize::MAX),
+                Load::Waiting => (&mut waiting, waiting_share),
             };
-            let own = lane.concurrency.unwrap_or(usize::MAX);
+            let own = lane.concurrency.unwrap_or(usize::MAX).min(share);
             let max = (*room).min(own.saturating_sub(lane.running)).min(BATCH_MAX);
             if max > 0 && lane.promising {
                 *room -= max;
@@ -139,6 +154,40 @@ impl Lanes {
 mod tests {
     use super::*;
 
+    #[test]
+    fn a_service_that_hangs_leaves_room_for_others() {
+        let mut lanes = lanes(1, &[("echo", Load::Waiting, None)]);
+        assert_eq!(filled(&mut lanes, "echo"), Load::WAITING_MAX);
+        let mut lanes = Lanes {
+            lanes: Vec::new(),
+            ..lanes
+        };
+        lanes.add("echo", Load::Waiting, None, false);
+        lanes.add("hangs", Load::Waiting, None, true);
+        lanes.add("other", Load::Waiting, None, true);
+        assert_eq!(filled(&mut lanes, "hangs"), WAITING_SHARE_MAX);
+        let left = Load::WAITING_MAX - WAITING_SHARE_MAX;
+        assert_eq!(filled(&mut lanes, "other"), left);
+        assert_eq!(filled(&mut lanes, "echo"), 0);
+    }
+
+    /// How many of a type can run, while nothing ends and the others have no work.
+    fn filled(lanes: &mut Lanes, name: &str) -> usize {
+        let place = lanes.of_type(name).unwrap();
+        let mut count = 0;
+        lanes.all_promising();
+        while let Some(ask) = lanes.asks().into_iter().find(|ask| ask.lane == place) {
+            for _ in 0..ask.max {
+                lanes.began(place);
+            }
+            count += ask.max;
+            for other in (0..lanes.lanes.len()).filter(|other| *other != place) {
+                lanes.drained(other);
+            }
+        }
+        count
+    }
+
     fn lanes(workers: usize, types: &[(&str, Load, Option<usize>)]) -> Lanes {
         let mut lanes = Lanes {
             lanes: Vec::new(),
@@ -147,7 +196,7 @@ mod tests {
             first: 0,
         };
         for (name, load, concurrency) in types {
-            lanes.add(name, *load, *concurrency);
+            lanes.add(name, *load, *concurrency, false);
         }
         lanes
     }

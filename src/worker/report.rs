@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::Workshop;
 use crate::domain::task::TaskError;
 use crate::results::{self, Refused};
-use crate::store::{Fenced, Held, StoreError, TaskResult};
+use crate::store::{Extension, Fenced, Held, StoreError, TaskResult};
 
 /// The first pause before a repeat; doubles up to [`PAUSE_MAX`].
 const PAUSE: Duration = Duration::from_millis(50);
@@ -47,27 +47,41 @@ pub async fn fail(
     .await;
 }
 
+/// Passes a lease on for as long as `held` says; nothing when it was lost or may be over.
+pub async fn hand_over(
+    shop: &Workshop,
+    held: Held,
+    worker: &str,
+    until: Instant,
+) -> Option<Extension> {
+    let passed_on = repeat(&held, until, || shop.store.hand_over(held.clone(), worker));
+    match passed_on.await {
+        Known::Recorded(extension) => Some(extension),
+        Known::Lost | Known::Never => None,
+    }
+}
+
 /// Hands a lease back; the attempt does not count.
 pub async fn release(shop: &Workshop, held: Held, until: impl Into<Instant>) {
     repeat(&held, until.into(), || shop.store.release(held.clone())).await;
 }
 
-enum Known {
-    Recorded,
+enum Known<T> {
+    Recorded(T),
     Lost,
     /// The lease is over; the store will return the task by itself.
     Never,
 }
 
 /// The verbs of a lease may be repeated: a step that was executed answers the repeat the same way.
-async fn repeat<T, F>(held: &Held, until: Instant, step: impl Fn() -> F) -> Known
+async fn repeat<T, F>(held: &Held, until: Instant, step: impl Fn() -> F) -> Known<T>
 where
     F: Future<Output = Result<Fenced<T>, StoreError>>,
 {
     let mut pause = PAUSE;
     loop {
         match step().await {
-            Ok(Fenced::Recorded(_)) => return Known::Recorded,
+            Ok(Fenced::Recorded(answer)) => return Known::Recorded(answer),
             Ok(Fenced::Lost) => {
                 tracing::info!(task = %held.task, token = held.token.0, "the lease was lost; nothing was recorded");
                 return Known::Lost;

@@ -6,14 +6,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use serde_json::value::RawValue;
 
 use super::pool::{End, Pool};
 use super::{Tools, Workshop};
 use crate::config::{Settings, Sources};
 use crate::domain::task_type::{RunnerSpec, TaskType};
 use crate::limits::Limits;
-use crate::runner::{Attempt, AttemptError, Load, Runner};
+use crate::runner::{Attempt, AttemptError, Load, Runner, Success};
 use crate::runners::echo::Echo;
 use crate::worker_gauge::WorkerGauge;
 use fake::{Event, FakeStore};
@@ -22,7 +21,7 @@ struct Panics;
 
 #[async_trait]
 impl Runner for Panics {
-    async fn run(&self, _: Attempt) -> Result<Box<RawValue>, AttemptError> {
+    async fn run(&self, _: Attempt) -> Result<Success, AttemptError> {
         panic!("on purpose")
     }
 

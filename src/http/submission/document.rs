@@ -14,7 +14,8 @@ pub struct SubmissionDocument {
     #[serde(rename = "type")]
     #[schema(example = "echo")]
     task_type: String,
-    /// As the type's schema says. Absent is the same as `{}`.
+    /// As the type's schema says: `{type}.params` among the schemas here, and in `GET /v1/task-types`. Absent is
+    /// the same as `{}`.
     #[schema(value_type = Option<Object>, nullable = false)]
     params: Option<serde_json::Value>,
     /// A file that this user uploaded before.

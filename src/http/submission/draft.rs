@@ -169,6 +169,9 @@ fn params(members: &mut Members, task_type: Option<&TaskType>) -> Value {
     if let Some(schema) = task_type.and_then(|t| t.params_schema.as_ref()) {
         members.refuse_all(schema.violations(&params, "/params"));
     }
+    if let Some(check) = task_type.and_then(|t| t.params_check.as_ref()) {
+        members.refuse_all(check.violations(&params));
+    }
     params
 }
 

@@ -14,6 +14,7 @@ fn task_type(name: &str, files: FilesRule) -> TaskType {
         description: String::new(),
         runner: RunnerSpec::Builtin(name.into()),
         params_schema: Some(ParamsSchema::compile(schema).unwrap()),
+        params_check: None,
         version: 1,
         require_key: name == "keyed",
         files,

@@ -8,8 +8,6 @@ use super::*;
 use crate::domain::principal::UserId;
 use crate::domain::task::{FencingToken, Priority, Progress, State, Task, TaskId};
 use crate::domain::timestamp::Timestamp;
-use crate::limits::Limits;
-use crate::sandbox::Sandbox;
 
 fn attempt() -> (Attempt, mpsc::Receiver<Progress>) {
     let user = UserId::parse("u").unwrap();
@@ -52,25 +50,19 @@ fn attempt() -> (Attempt, mpsc::Receiver<Progress>) {
 
 fn shell(script: &str) -> CommandRunner {
     let words = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
-    CommandRunner::new(words, &surroundings())
-}
-
-fn surroundings() -> Surroundings {
-    Surroundings {
-        folder: ".".into(),
-        launcher: Launcher::Direct,
-        sandbox: Sandbox::new("/nowhere".into(), Default::default()),
-        limits: Limits {
-            result_bytes_max: 1000,
-            ..Limits::default()
-        },
-    }
+    CommandRunner::new(words, ".".into(), Launcher::Direct, 1000)
 }
 
 async fn run(script: &str) -> Result<String, AttemptError> {
     let (attempt, _heard) = attempt();
-    let result = shell(script).run(attempt).await?;
-    Ok(result.get().to_owned())
+    shell(script).run(attempt).await.map(text)
+}
+
+fn text(success: Success) -> String {
+    match success {
+        Success::Result(result) => result.get().to_owned(),
+        Success::HandedOver => panic!("nobody is there to hand over to"),
+    }
 }
 
 /// Whether a process with the id in that file is there.
@@ -114,7 +106,7 @@ async fn progress_is_passed_on() {
     let (attempt, mut heard) = attempt();
     let script = r#"echo '{"progress": {"done": 1, "total": 2, "message": "half"}}'; echo '{"ok": true}'; echo '{"progress": {"done": 2}}'"#;
     let result = shell(script).run(attempt).await.unwrap();
-    assert_eq!(result.get(), "{\"ok\": true}");
+    assert_eq!(text(result), "{\"ok\": true}");
     let half = heard.recv().await.unwrap();
     assert_eq!(
         (half.done, half.total, half.message.as_deref()),
@@ -146,7 +138,12 @@ async fn the_exit_status_says_whether_to_retry() {
             "{script}"
         );
     }
-    let missing = CommandRunner::new(vec!["/no/such/program".into()], &surroundings());
+    let missing = CommandRunner::new(
+        vec!["/no/such/program".into()],
+        ".".into(),
+        Launcher::Direct,
+        1000,
+    );
     let error = missing.run(attempt().0).await.unwrap_err();
     assert_eq!(
         (error.code.as_str(), error.permanent),

@@ -149,6 +149,21 @@ pub fn extend(
     }))
 }
 
+pub fn hand_over(
+    step: &mut Step<'_>,
+    held: &Held,
+    worker: &str,
+) -> rusqlite::Result<Fenced<Extension>> {
+    let extended = extend(step, held, None)?;
+    if let Fenced::Recorded(_) = &extended {
+        step.sql.execute(
+            "UPDATE task SET worker = ?2 WHERE id = ?1",
+            params![held.task.as_str(), worker],
+        )?;
+    }
+    Ok(extended)
+}
+
 pub fn complete(
     step: &mut Step<'_>,
     held: &Held,

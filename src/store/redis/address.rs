@@ -15,7 +15,7 @@ use tokio::sync::Mutex;
 use url::Url;
 
 use super::link::{self, Cluster, Commands, Single, Source};
-use super::trust::{self, Trust};
+use super::trust::Trust;
 
 const PORT: u16 = 6379;
 const SENTINEL_PORT: u16 = 26379;
@@ -117,7 +117,7 @@ impl Address {
 
     pub async fn connect(&self) -> Result<Arc<dyn Commands>, RedisError> {
         if self.trust.is_some() {
-            trust::choose_cryptography();
+            crate::cryptography::choose();
         }
         match &self.kind {
             Kind::Server => {

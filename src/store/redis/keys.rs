@@ -150,6 +150,11 @@ pub fn leased(root: &str, nonce: &str) -> String {
     format!("{root}leased:{nonce}")
 }
 
+/// Values that replicas agree on.
+pub fn agreed(root: &str) -> String {
+    format!("{root}agreed")
+}
+
 pub fn api_keys(root: &str) -> String {
     format!("{root}api-keys")
 }

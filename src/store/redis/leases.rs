@@ -123,9 +123,26 @@ pub async fn extend(
     let progress = progress.map(to_json).transpose()?;
     let step = by_holder(&EXTEND, root, held)
         .arg(span_ms(held.lease))
-        .arg(progress.unwrap_or_default());
-    let mut reply = steps.take(step).await?;
-    fenced(&mut reply, |reply| {
+        .arg(progress.unwrap_or_default())
+        .arg("");
+    extension(&mut steps.take(step).await?)
+}
+
+pub async fn hand_over(
+    steps: &Steps,
+    root: &str,
+    held: &Held,
+    worker: &str,
+) -> Result<Fenced<Extension>, StoreError> {
+    let step = by_holder(&EXTEND, root, held)
+        .arg(span_ms(held.lease))
+        .arg("")
+        .arg(worker);
+    extension(&mut steps.take(step).await?)
+}
+
+fn extension(reply: &mut Reply) -> Result<Fenced<Extension>, StoreError> {
+    fenced(reply, |reply| {
         Ok(Extension {
             expires_at: Timestamp::from_ms(reply.number()?),
             cancel_requested: reply.word()? == State::Cancelled.name(),

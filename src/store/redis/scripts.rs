@@ -121,6 +121,7 @@ scripts! {
     PRESENT = "present" Reads [];
     UNOWNED = "unowned" Reads [];
     KEEP_FILE = "keep_file" Promises [clock, files];
+    AGREE = "agree" Writes [];
     CREATE_API_KEY = "create_api_key" Promises [];
     PAUSE = "pause" Promises [clock, places];
     REVOKE_API_KEY = "revoke_api_key" Promises [clock];

@@ -1,7 +1,6 @@
 //! Whose certificates are believed on encrypted connections. Names are always checked.
 
 use redis::TlsCertificates;
-use rustls::crypto::ring;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
@@ -30,11 +29,6 @@ impl Trust {
             root_cert: self.authorities.clone(),
         }
     }
-}
-
-/// The process has one provider of cryptography; whoever was here first has chosen it.
-pub(super) fn choose_cryptography() {
-    let _ = ring::default_provider().install_default();
 }
 
 #[cfg(test)]

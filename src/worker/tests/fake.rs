@@ -203,6 +203,10 @@ impl Store for FakeStore {
         })
     }
 
+    async fn hand_over(&self, held: Held, _: &str) -> Result<Fenced<Extension>, StoreError> {
+        self.extend(held, None).await
+    }
+
     async fn complete(&self, held: Held, result: TaskResult) -> Result<Fenced<Task>, StoreError> {
         let event = match result {
             TaskResult::Inline(json) => Event::Completed(json.get().to_owned()),

@@ -7,7 +7,7 @@ use justonce::domain::submission::Start;
 use justonce::domain::task::{Outcome, Priority, Progress, State, TaskId};
 use justonce::domain::task_type::TaskType;
 use justonce::domain::worker::Place;
-use justonce::store::{Fenced, Lease};
+use justonce::store::{Fenced, Held, Lease};
 use serde_json::json;
 
 use super::promises;
@@ -35,6 +35,7 @@ promises!(
     only_the_newest_holder_is_shown_its_task,
     what_was_never_leased_is_lost_and_not_counted,
     workers_outside_are_told_by_the_leases_that_they_hold,
+    a_lease_that_was_handed_over_belongs_to_a_worker_outside,
     tasks_of_a_paused_type_wait,
 );
 
@@ -379,6 +380,37 @@ async fn what_was_never_leased_is_lost_and_not_counted(subject: Subject) {
     let stats = subject.store.stats(None).await.unwrap();
     assert_eq!(stats.windows.all.writes_fenced, 1);
     assert_eq!(subject.task(&task.id).await.state, State::Running);
+}
+
+async fn a_lease_that_was_handed_over_belongs_to_a_worker_outside(subject: Subject) {
+    let outside = async || {
+        let mut all = subject.store.workers(own_worker()).await.unwrap();
+        all.retain(|worker| worker.place == Place::Outside);
+        all
+    };
+    subject.new_task(&draft(json!({"n": 1}))).await;
+    let lease = subject.lease(SHORT).await;
+    let long = Held {
+        lease: LONG,
+        ..held(&lease)
+    };
+    // Twice, as when the first answer was lost.
+    for _ in 0..2 {
+        let handed = subject.store.hand_over(long.clone(), "far away").await;
+        let extension = recorded(handed.unwrap());
+        assert!(extension.expires_at > lease.expires_at);
+    }
+    let told = outside().await;
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!((told[0].name.as_str(), told[0].running), ("far away", 1));
+    assert_eq!(told[0].tasks, std::slice::from_ref(&lease.task.id));
+    tokio::time::sleep(2 * SHORT).await;
+    subject.rescue().await;
+    assert_eq!(subject.task(&lease.task.id).await.state, State::Running);
+    recorded(subject.store.extend(held(&lease), None).await.unwrap());
+    recorded(subject.complete(&lease, "1").await);
+    assert!(outside().await.is_empty());
+    lost(subject.store.hand_over(long, "far away").await.unwrap());
 }
 
 async fn workers_outside_are_told_by_the_leases_that_they_hold(subject: Subject) {

@@ -207,6 +207,7 @@ impl Service {
                 || name.contains("sqlite")
                 || name.contains("lock")
                 || name.contains("redis-")
+                || name == "webhook-secret"
         };
         found.retain(|path| !of_the_store(path));
         found.sort();

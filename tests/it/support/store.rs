@@ -163,6 +163,7 @@ pub fn plain_type() -> TaskType {
         description: String::new(),
         runner: RunnerSpec::Builtin("echo".to_owned()),
         params_schema: None,
+        params_check: None,
         version: 1,
         require_key: false,
         files: FilesRule::Optional,

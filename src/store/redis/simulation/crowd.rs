@@ -219,6 +219,7 @@ fn task_type(name: &str) -> TaskType {
         description: String::new(),
         runner: RunnerSpec::Builtin("echo".to_owned()),
         params_schema: None,
+        params_check: None,
         version: 1,
         require_key: false,
         files: FilesRule::Optional,

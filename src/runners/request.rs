@@ -1,12 +1,13 @@
-//! What a program gets on its standard input.
+//! A task as programs and services of the operator's get it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::domain::digest::Sha256Digest;
 use crate::domain::file::File;
+use crate::domain::lease_id::LeaseId;
 use crate::runner::Attempt;
 
 #[derive(Serialize)]
@@ -18,6 +19,9 @@ struct Request<'a> {
     /// From 1.
     attempt: u32,
     fencing_token: u64,
+    /// Only for those who speak of the lease over HTTP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lease_id: Option<String>,
     idempotency_key: Option<&'a str>,
     params: &'a RawValue,
     /// The first file.
@@ -29,8 +33,9 @@ struct Request<'a> {
 
 #[derive(Serialize)]
 struct RequestFile<'a> {
-    /// Where the bytes can be read.
-    path: &'a Path,
+    /// Where the bytes can be read, on this machine only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<&'a Path>,
     part: Option<&'a str>,
     name: Option<&'a str>,
     media_type: Option<&'a str>,
@@ -38,16 +43,38 @@ struct RequestFile<'a> {
     size: u64,
 }
 
-/// One line of JSON.
-pub fn json(attempt: &Attempt) -> Vec<u8> {
+/// One line of JSON, for a program on this machine.
+pub fn line(attempt: &Attempt) -> Vec<u8> {
+    let mut line = json(attempt, None);
+    line.push(b'\n');
+    line
+}
+
+/// JSON for a service: it gets the lease instead of paths, and the file with its help.
+pub fn document(attempt: &Attempt) -> Vec<u8> {
+    let lease = LeaseId {
+        task: attempt.task.id.clone(),
+        user: attempt.task.user.clone(),
+        token: attempt.token,
+    };
+    json(attempt, Some(lease.to_string()))
+}
+
+fn json(attempt: &Attempt, lease_id: Option<String>) -> Vec<u8> {
     let task = &attempt.task;
-    let files = || task.files.iter().zip(&attempt.file_paths).map(file);
+    let paths = || attempt.file_paths.iter().map(PathBuf::as_path);
+    let outside = lease_id.is_some();
+    let files = || {
+        let both = task.files.iter().zip(paths());
+        both.map(move |(kept, path)| file(kept, (!outside).then_some(path)))
+    };
     let request = Request {
         id: task.id.as_str(),
         task_type: &task.task_type,
         user: task.user.as_str(),
         attempt: task.attempt,
         fencing_token: attempt.token.0,
+        lease_id,
         idempotency_key: attempt.idempotency_key.as_deref(),
         params: &task.params,
         file: files().next(),
@@ -57,12 +84,10 @@ pub fn json(attempt: &Attempt) -> Vec<u8> {
         },
     };
     // Only a path that is not UTF-8 could fail, and blob paths are ASCII below the operator's folder.
-    let mut line = serde_json::to_vec(&request).unwrap_or_default();
-    line.push(b'\n');
-    line
+    serde_json::to_vec(&request).unwrap_or_default()
 }
 
-fn file<'a>((file, path): (&'a File, &'a std::path::PathBuf)) -> RequestFile<'a> {
+fn file<'a>(file: &'a File, path: Option<&'a Path>) -> RequestFile<'a> {
     RequestFile {
         path,
         part: file.part.as_deref(),
