@@ -110,6 +110,8 @@ const SCHEMA: u32 = 1;
 const ORPHANS_KEPT_FOR: Duration = Duration::from_secs(7 * 86_400);
 /// A ping says what the last one did if that was so short a time ago.
 const PING_HOLDS_FOR: Duration = Duration::from_millis(500);
+/// Redis refuses a write at once, if it does; what takes longer has no answer.
+const REFUSED_WITHIN: Duration = Duration::from_millis(500);
 
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -271,6 +273,16 @@ impl Parts {
         tokio::spawn(listener.run());
     }
 
+    /// Before a read, which shows what was said until now. A Redis that only takes no writes says so soon, and
+    /// is read without.
+    async fn write_notes_to_read(&self) -> Result<(), StoreError> {
+        let began = Instant::now();
+        match self.write_notes().await {
+            Err(StoreError::Unavailable(_)) if began.elapsed() < REFUSED_WITHIN => Ok(()),
+            written => written,
+        }
+    }
+
     async fn write_notes(&self) -> Result<(), StoreError> {
         self.notes.write(&self.steps, &self.keys).await
     }
@@ -400,7 +412,7 @@ impl Store for RedisStore {
 
     async fn check(&self, admission: Admission) -> Result<Checked, StoreError> {
         let parts = &*self.0;
-        parts.write_notes().await?;
+        parts.write_notes_to_read().await?;
         let question = Question::new(&admission, parts.root(&admission.user), 0);
         admit::check(&parts.steps, question).await
     }
@@ -492,7 +504,7 @@ impl Store for RedisStore {
         let completed = parts
             .completions
             .take(&parts.steps, place, Completion { held, result })
-            .await?;
+            .await??;
         parts.signals.task_changed(&id);
         Ok(completed)
     }
@@ -590,7 +602,7 @@ impl Store for RedisStore {
 
     async fn get(&self, user: &UserId, id: &TaskId) -> Result<Found<Task>, StoreError> {
         let parts = &*self.0;
-        parts.write_notes().await?;
+        parts.write_notes_to_read().await?;
         let root = parts.root(user);
         let found = lifecycle::get(&parts.steps, root, user, id).await?;
         if let Found::Here(task) = &found {
@@ -601,7 +613,7 @@ impl Store for RedisStore {
 
     async fn list(&self, user: &UserId, filter: ListFilter) -> Result<Page, StoreError> {
         let parts = &*self.0;
-        parts.write_notes().await?;
+        parts.write_notes_to_read().await?;
         let page = list::list(&parts.steps, &parts.keys, user, &filter).await?;
         ends::stand(&parts.steps, parts.root(user), user, &page.tasks).await?;
         Ok(page)
@@ -613,7 +625,7 @@ impl Store for RedisStore {
         id: &TaskId,
     ) -> Result<Found<Vec<LedgerEntry>>, StoreError> {
         let parts = &*self.0;
-        parts.write_notes().await?;
+        parts.write_notes_to_read().await?;
         let root = parts.root(user);
         if let Found::Missing(missing) = lifecycle::get(&parts.steps, root, user, id).await? {
             return Ok(Found::Missing(missing));
@@ -630,7 +642,7 @@ impl Store for RedisStore {
 
     async fn stats(&self, user: Option<&UserId>) -> Result<Stats, StoreError> {
         let parts = &*self.0;
-        parts.write_notes().await?;
+        parts.write_notes_to_read().await?;
         stats::stats(&parts.steps, &parts.keys, user).await
     }
 

@@ -27,6 +27,7 @@ mod parsing;
 mod problems;
 mod redis_cluster;
 mod redis_connections;
+mod redis_damage;
 mod redis_durability;
 mod redis_sentinels;
 mod redis_trouble;

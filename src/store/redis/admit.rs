@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::value::RawValue;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::ends;
 use super::keys::{self, Partition};
 use super::lines::{Lines, Together};
+use super::link::RESPONSE_WAIT_MAX;
 use super::memory::{Answered, Memory};
 use super::packed::Packed;
 use super::record::{
@@ -58,7 +59,7 @@ fn step(script: &'static Script, root: &str, all: &[Ask]) -> Step {
 
 impl Together for Ask {
     type Answer = Reply;
-    const BATCH_MAX: usize = 64;
+    const BATCH_MAX: usize = 256;
 
     fn bytes(&self) -> usize {
         self.args.iter().map(Vec::len).sum()
@@ -120,8 +121,11 @@ impl<'a> Question<'a> {
 
     /// Asks, and asks once more when the record was made under another rule than today's.
     async fn ask(&mut self, way: Way<'_>) -> Result<(String, Reply), StoreError> {
+        let deadline = Instant::now() + RESPONSE_WAIT_MAX;
         for _ in 0..RULES_TRIED_MAX {
-            let mut reply = way.ask(self.root, self.put()?).await?;
+            let asked = timeout_at(deadline, way.ask(self.root, self.put()?));
+            let in_time = |_| unavailable("no answer in time, outcome unknown");
+            let mut reply = asked.await.map_err(in_time)??;
             let word = reply.word()?;
             match word.as_str() {
                 "other-rule" => self.recorded_rule = Some(read_rule(&reply.word()?)?),

@@ -9,7 +9,7 @@ use super::keys::{self, Keys, Partition};
 use super::record::{Record, StoredBlob, span_ms, to_json};
 use super::reply::{Reply, senseless};
 use super::scripts::{COMPLETE, EXTEND, FAIL, LEASE, RELEASE, Script};
-use super::step::{Step, Steps};
+use super::step::{Step, Steps, unavailable};
 use crate::domain::task::{Progress, State, Task, TaskError};
 use crate::domain::timestamp::Timestamp;
 use crate::store::{Extension, Fenced, Held, Holder, Lease, LeaseRequest, StoreError, TaskResult};
@@ -101,6 +101,7 @@ pub async fn lease(
     }
     let mut reply = steps.take(step).await?;
     expect(&mut reply, "leased")?;
+    put_aside(&reply.word()?);
     let mut leases = Vec::new();
     while !reply.is_over() {
         let record = Record::read(reply.part()?)?;
@@ -155,7 +156,7 @@ pub async fn complete(
     steps: &Steps,
     root: &str,
     ended: &[Completion],
-) -> Result<Vec<Fenced<Task>>, StoreError> {
+) -> Result<Vec<Result<Fenced<Task>, StoreError>>, StoreError> {
     let mut step = Step::new(&COMPLETE, &[root]);
     for Completion { held, result } in ended {
         step = about(step, held);
@@ -173,8 +174,8 @@ pub async fn complete(
         };
     }
     let mut replies = steps.take(step).await?;
-    let answers = ended.iter().map(|_| fenced(&mut replies.part()?, task));
-    answers.collect()
+    let parts = ended.iter().map(|_| replies.part());
+    parts.map(|part| Ok(fenced(&mut part?, task))).collect()
 }
 
 pub async fn fail(
@@ -214,12 +215,23 @@ fn fenced<T>(
     match reply.word()?.as_str() {
         "recorded" => recorded(reply).map(Fenced::Recorded),
         "lost" => Ok(Fenced::Lost),
+        "broken" => Err(unavailable(&format!("a record: {}", reply.word()?))),
         _ => Err(senseless()),
     }
 }
 
 fn task(reply: &mut Reply) -> Result<Task, StoreError> {
     Ok(Record::read(reply.part()?)?.task)
+}
+
+/// Says which tasks are out of the way of the others.
+pub fn put_aside(ids: &str) {
+    if !ids.is_empty() {
+        tracing::error!(
+            ids,
+            "records of tasks are gone or cannot be read: they are not run"
+        );
+    }
 }
 
 pub fn expect(reply: &mut Reply, word: &str) -> Result<(), StoreError> {

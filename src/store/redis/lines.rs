@@ -4,8 +4,10 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use super::keys::Partition;
+use super::link::RESPONSE_WAIT_MAX;
 use super::step::{Steps, unavailable};
 use crate::store::StoreError;
 
@@ -57,7 +59,7 @@ impl<T: Together> Lines<T> {
         )
     }
 
-    /// Goes on if the caller goes away.
+    /// Waits as long as a step does, the wait for others included. What nobody waits for any more is not asked.
     pub async fn take(
         &self,
         steps: &Steps,
@@ -76,12 +78,16 @@ impl<T: Together> Lines<T> {
             // By a task of its own: whoever came first may be dropped, and the others wait on.
             tokio::spawn(serve(line.clone(), steps.clone(), root.to_owned()));
         }
-        told.await.unwrap_or_else(|_| Err(given_up()))
+        match timeout(RESPONSE_WAIT_MAX, told).await {
+            Ok(told) => told.unwrap_or_else(|_| Err(given_up())),
+            Err(_) => Err(unavailable("no answer in time, outcome unknown")),
+        }
     }
 }
 
 /// Takes steps until nothing waits.
 async fn serve<T: Together>(line: Arc<Mutex<Line<T>>>, steps: Steps, root: String) {
+    let _served = Served(&line);
     loop {
         let (all, tellers): (Vec<_>, Vec<_>) = lock(&line).next().unzip();
         if all.is_empty() {
@@ -102,11 +108,23 @@ async fn serve<T: Together>(line: Arc<Mutex<Line<T>>>, steps: Steps, root: Strin
     }
 }
 
+/// If a step should die, the next one that comes is served.
+struct Served<'a, T: Together>(&'a Mutex<Line<T>>);
+
+impl<T: Together> Drop for Served<'_, T> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            lock(self.0).is_served = false;
+        }
+    }
+}
+
 impl<T: Together> Line<T> {
     /// The oldest that fit into one step; with none, nobody serves the line any more.
     fn next(
         &mut self,
     ) -> impl Iterator<Item = (T, oneshot::Sender<Result<T::Answer, StoreError>>)> {
+        self.waiting.retain(|waiting| !waiting.answer.is_closed());
         let mut bytes = 0;
         let fits = |waiting: &&Waiting<T>| {
             let before = bytes;
@@ -124,4 +142,81 @@ impl<T: Together> Line<T> {
 
 fn lock<T: Together>(line: &Mutex<Line<T>>) -> MutexGuard<'_, Line<T>> {
     line.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    use async_trait::async_trait;
+    use redis::aio::PubSub;
+    use redis::{Cmd, RedisResult, Value};
+    use tokio::time::{Instant, sleep};
+
+    use super::super::link::Commands;
+    use super::super::marks::Marks;
+    use super::*;
+
+    /// Nothing is asked of it.
+    struct Nobody;
+
+    #[async_trait]
+    impl Commands for Nobody {
+        async fn run(&self, _: &Cmd) -> RedisResult<Value> {
+            std::future::pending().await
+        }
+        async fn on_every_primary(&self, _: &Cmd) -> RedisResult<Vec<Value>> {
+            std::future::pending().await
+        }
+        async fn run_together(&self, _: &str, _: &[Cmd]) -> RedisResult<Vec<Value>> {
+            std::future::pending().await
+        }
+        fn is_one_server(&self) -> bool {
+            true
+        }
+        async fn subscribe(&self, _: &str) -> RedisResult<PubSub> {
+            std::future::pending().await
+        }
+    }
+
+    /// Each step of it takes long, and carries one.
+    struct Slow;
+
+    const TAKES: Duration = Duration::from_millis(1_500);
+    static STEPS: AtomicUsize = AtomicUsize::new(0);
+
+    impl Together for Slow {
+        type Answer = ();
+        const BATCH_MAX: usize = 1;
+
+        fn bytes(&self) -> usize {
+            1
+        }
+
+        async fn step(_: &Steps, _: &str, all: &[Self]) -> Result<Vec<()>, StoreError> {
+            STEPS.fetch_add(1, Ordering::Relaxed);
+            sleep(TAKES).await;
+            Ok(all.iter().map(|_| ()).collect())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_wait_for_others_is_part_of_the_wait() {
+        let link: Arc<dyn Commands> = Arc::new(Nobody);
+        let steps = Steps::new(link.clone(), link, Arc::new(Marks::nobodys()));
+        let lines = Lines::new(1);
+        let place = (Partition::at(0), "root");
+        let began = Instant::now();
+        let waits = (0..4).map(|_| lines.take(&steps, place, Slow));
+        let answers = futures_util::future::join_all(waits).await;
+        assert_eq!(began.elapsed(), RESPONSE_WAIT_MAX);
+        assert_eq!(answers[0], Ok(()));
+        for late in &answers[1..] {
+            assert!(matches!(late, Err(StoreError::Unavailable(_))), "{late:?}");
+        }
+        // The second step was under way; what nobody waited for any more was not asked.
+        sleep(TAKES * 4).await;
+        assert_eq!(STEPS.load(Ordering::Relaxed), 2);
+    }
 }

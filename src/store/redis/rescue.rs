@@ -4,7 +4,7 @@ use futures_util::future::{join_all, try_join_all};
 
 use super::horizon::Horizon;
 use super::keys::{Keys, Partition};
-use super::leases::expect;
+use super::leases::{expect, put_aside};
 use super::scripts::{FOLD, RESCUE};
 use super::stats::SPANS;
 use super::step::{Step, Steps};
@@ -86,6 +86,7 @@ async fn visit(steps: &Steps, root: &str) -> Result<Rescued, StoreError> {
         disowned: Vec::new(),
     };
     let unfolded: u64 = reply.number()?;
+    put_aside(&reply.word()?);
     while !reply.is_over() {
         rescued.disowned.extend(BlobName::parse(&reply.word()?));
     }

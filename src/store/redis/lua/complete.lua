@@ -3,7 +3,7 @@
 -- KEYS[1] root of the partition
 -- ARGV    for each task: its id, user, fencing token, kind of the result (inline or blob), the result, name of the
 --         copy or nothing
--- Replies, for each: recorded, record · lost
+-- Replies, for each: recorded, record · lost · broken, why
 -- The task; false when the lease is lost, nil when there never was one.
 local function complete(id, user, token, kind, result, blob)
   local task = load(id)
@@ -29,8 +29,12 @@ gather_news()
 local replies = {}
 for i = 1, #ARGV, 6 do
   local user = ARGV[i + 1]
-  local task = complete(ARGV[i], user, tonumber(ARGV[i + 2]), ARGV[i + 3], ARGV[i + 4], ARGV[i + 5])
-  if task then
+  -- A record that cannot be read harms no other completion.
+  local is_whole, task =
+    pcall(complete, ARGV[i], user, tonumber(ARGV[i + 2]), ARGV[i + 3], ARGV[i + 4], ARGV[i + 5])
+  if not is_whole then
+    replies[#replies + 1] = { 'broken', task.err or tostring(task) }
+  elseif task then
     replies[#replies + 1] = { 'recorded', shown(task) }
   else
     if task == false then

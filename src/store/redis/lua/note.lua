@@ -25,7 +25,7 @@ for _ = 1, tonumber(read()) do
 end
 for _ = 1, tonumber(read()) do
   local id, duplicates, entries = read(), tonumber(read()), tonumber(read())
-  local task = load(id)
+  local task = load_if_whole(id)
   -- A forgotten task has no ledger any more.
   local is_kept = task and task.state ~= 'tombstone'
   if is_kept then

@@ -4,7 +4,8 @@
 -- ARGV[1] deadlines of each kind at most
 -- ARGV[2] and ARGV[3]: the error of a lost last attempt, JSON, before and after the attempt's number
 -- Replies: rescued, queued, leases expired, expired, more or done, next deadline in ms or nothing,
---   counts that wait to be folded, then the copies that nobody owns now
+--   counts that wait to be folded, ids of tasks whose records cannot be read with blanks between, then the copies
+--   that nobody owns now
 local max, error_head, error_tail = tonumber(ARGV[1]), ARGV[2], ARGV[3]
 local queued, leases_expired, expired = 0, 0, 0
 local disowned = {}
@@ -80,17 +81,23 @@ end
 
 local waiting, ending, files = head('due'), head('expiry'), head('file-expiry')
 for _, id in ipairs(waiting) do
-  local task = load(id)
+  local task = load_if_whole(id)
   if task then
     start_or_return(task)
   else
     never_due(id)
+    if task == false then
+      put_aside(id)
+    end
   end
 end
 for _, id in ipairs(ending) do
-  local task = load(id)
+  local task = load_if_whole(id)
   if not task then
     redis.call('ZREM', root .. 'expiry', id)
+    if task == false then
+      put_aside(id)
+    end
   elseif task.held then
     leases_expired = leases_expired + 1
     tally(task.user, 'leases_lost', 1)
@@ -122,5 +129,6 @@ end
 local more = #waiting == max or #ending == max or #files == max
 return {
   'rescued', tostring(queued), tostring(leases_expired), tostring(expired), more and 'more' or 'done',
-  next_at and string.format('%.0f', next_at) or '', tostring(redis.call('HLEN', root .. 'fresh')), unpack(disowned),
+  next_at and string.format('%.0f', next_at) or '', tostring(redis.call('HLEN', root .. 'fresh')),
+  table.concat(broken, ' '), unpack(disowned),
 }

@@ -15,6 +15,10 @@ local function load(id)
     finished_at, bound_at, max_attempts, kept_until, result_kind, result, blob, progress, error, duplicates, files,
     user, type, key, fingerprint, rule, is_content, window, budget, key_kept, result_kept, task_kept, failed_kept,
     file_kept, tags, body = cmsgpack.unpack(packed)
+  -- A record that was cut may still be readable up to there.
+  if not (user and type and file_kept) then
+    error('the record of ' .. id .. ' is not whole')
+  end
   -- Made in one piece, which costs half of what it costs to let it grow.
   return {
     id = id, packed = packed, state = state, seq = seq, priority = priority, created_at = created_at,
@@ -26,6 +30,16 @@ local function load(id)
     key_kept = key_kept, result_kept = result_kept, task_kept = task_kept, failed_kept = failed_kept,
     file_kept = file_kept, tags = tags, body = body,
   }
+end
+-- As load; false when there is a record that cannot be read. What comes upon one puts it aside, for `broken` to name.
+local function load_if_whole(id)
+  local is_whole, task = pcall(load, id)
+  return is_whole and task
+end
+local broken = {}
+local function put_aside(id)
+  redis.call('SADD', root .. 'broken', id)
+  broken[#broken + 1] = id
 end
 local function save(task)
   local packed = cmsgpack.pack(
