@@ -83,6 +83,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         limits: settings.limits.clone(),
         edge: settings.edge.clone(),
         waiting: Semaphore::new(settings.limits.waiting_requests_max),
+        streams: Arc::new(Semaphore::new(settings.limits.event_streams_max)),
         unfinished: unfinished.clone(),
         draining: draining.clone(),
         workers: gauge.clone(),

@@ -1,6 +1,7 @@
 //! Pure values and rules: no runtime, no HTTP, no store, no clock.
 
 pub mod digest;
+pub mod event;
 pub mod file;
 pub mod fingerprint;
 pub mod idempotency_key;

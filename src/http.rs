@@ -15,6 +15,7 @@ pub mod disposition;
 pub mod docs;
 pub mod envelope;
 pub mod etag;
+pub mod events;
 pub mod files;
 pub mod forwarded;
 pub mod head;

@@ -65,6 +65,8 @@
 //! - …marks, one for each replica and partition, that only promises raise? A mark that every step raised would
 //!   call the loss of a heartbeat lost state at every failover; one that replicas shared would be raised past
 //!   the gap by those who have not seen it.
+//! - …the newest changes in each task's record, and no log of events? A log would be one more write in every step,
+//!   for followers that most tasks never have. With the record it is read, kept and lost as one with the task.
 //! - …a memory of ended tasks on every replica? Most duplicates ask for what has long ended. An answer from
 //!   memory holds for a quarter of a second after Redis has confirmed it, and forgetting waits that long.
 //! - …an end that waits to be shown, where acknowledgements wait for copies? A primary shows what it has not passed

@@ -20,6 +20,8 @@ pub struct Limits {
     pub connections_max: usize,
     /// Requests that wait for a task's end at a time.
     pub waiting_requests_max: usize,
+    /// Streams of events that are open at a time.
+    pub event_streams_max: usize,
     /// Unfinished tasks.
     pub queue_tasks_max: u64,
     pub result_bytes_max: usize,
@@ -45,6 +47,7 @@ impl Default for Limits {
             multipart_parts_max: 32,
             connections_max: 10_000,
             waiting_requests_max: 10_000,
+            event_streams_max: 5_000,
             queue_tasks_max: 1_000_000,
             result_bytes_max: 16 * 1024 * 1024,
             result_inline_bytes_max: 1024 * 1024,

@@ -26,7 +26,7 @@ use crate::domain::submission::Submission;
 use crate::domain::task::{FencingToken, Progress, State, Task, TaskError, TaskId};
 use crate::domain::timestamp::Timestamp;
 use crate::domain::worker::Worker;
-use signals::{Signals, Watch};
+use signals::{Following, Signals, Watch};
 
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
@@ -149,6 +149,11 @@ pub trait Store: Send + Sync + 'static {
     /// Wakes when a task changes. Register before looking, and poll anyway.
     fn watch(&self, id: &TaskId) -> Watch {
         self.signals().watch(id)
+    }
+
+    /// Tells which tasks of a user change. Register before looking, and look at all of them now and then.
+    fn follow(&self, user: &UserId) -> Following {
+        self.signals().follow(user)
     }
 
     fn signals(&self) -> &Signals;

@@ -21,6 +21,7 @@ pub struct LimitsTable {
     multipart_parts_max: Option<usize>,
     connections_max: Option<usize>,
     waiting_requests_max: Option<usize>,
+    event_streams_max: Option<usize>,
     queue_tasks_max: Option<u64>,
     result_bytes_max: Option<usize>,
     result_inline_bytes_max: Option<usize>,
@@ -55,6 +56,7 @@ impl LimitsTable {
             waiting_requests_max: self
                 .waiting_requests_max
                 .unwrap_or(usual.waiting_requests_max),
+            event_streams_max: self.event_streams_max.unwrap_or(usual.event_streams_max),
             queue_tasks_max: self.queue_tasks_max.unwrap_or(usual.queue_tasks_max),
             result_bytes_max: self.result_bytes_max.unwrap_or(usual.result_bytes_max),
             result_inline_bytes_max: match self.result_inline_bytes_max {

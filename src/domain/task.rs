@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::event::Changes;
 use super::file::{BlobName, File};
 use super::fingerprint::Fingerprint;
 use super::principal::UserId;
@@ -20,10 +21,8 @@ pub struct TaskId(Arc<str>);
 
 impl TaskId {
     pub fn random(user: &UserId) -> Self {
-        let hash = super::digest::Sha256Digest::of(user.as_str().as_bytes());
-        let [high, low, ..] = *hash.as_bytes();
         let random = uuid::Uuid::new_v4().simple();
-        TaskId(format!("{high:02x}{low:02x}{random}").into())
+        TaskId(format!("{}{random}", Self::owner_of(user)).into())
     }
 
     /// `None` for what can be no id of ours; such a task is unknown.
@@ -35,6 +34,18 @@ impl TaskId {
 
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// What all ids of one user begin with, and those of some others.
+    pub fn owner(&self) -> &str {
+        self.0.get(..4).unwrap_or_default()
+    }
+
+    /// What the ids of this user begin with.
+    pub fn owner_of(user: &UserId) -> String {
+        let hash = super::digest::Sha256Digest::of(user.as_str().as_bytes());
+        let [high, low, ..] = *hash.as_bytes();
+        format!("{high:02x}{low:02x}")
     }
 }
 
@@ -180,6 +191,8 @@ pub struct Task {
     pub error: Option<TaskError>,
     /// Duplicates that were suppressed.
     pub duplicates: u64,
+    /// What has happened to it so far.
+    pub changes: Changes,
 }
 
 #[cfg(test)]

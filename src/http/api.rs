@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use url::Url;
 
+use super::events::pace::Pace;
 use super::key_cache::KeyCache;
 use super::request_metrics::RequestMetrics;
 use crate::blobs::Blobs;
@@ -26,6 +27,7 @@ struct Shared {
     parts: Parts,
     keys: KeyCache,
     requests: RequestMetrics,
+    pace: Pace,
 }
 
 pub struct Parts {
@@ -36,9 +38,11 @@ pub struct Parts {
     pub edge: Edge,
     /// Requests that wait for a task's end.
     pub waiting: Semaphore,
+    /// Streams of events that are open.
+    pub streams: Arc<Semaphore>,
     /// Work that must finish although its client has gone away; the shutdown waits for it.
     pub unfinished: TaskTracker,
-    /// Fires when the replica begins to drain: readyz turns 503, waiting requests answer.
+    /// Fires when the replica begins to drain: readyz turns 503, waiting requests answer, streams of events end.
     pub draining: CancellationToken,
     pub workers: WorkerGauge,
     /// What confines the parsers of foreign files on this machine, for readyz.
@@ -73,6 +77,7 @@ impl Api {
             parts,
             keys: KeyCache::default(),
             requests: RequestMetrics::default(),
+            pace: Pace::default(),
         }))
     }
 
@@ -83,6 +88,11 @@ impl Api {
 
     pub fn requests(&self) -> &RequestMetrics {
         &self.0.requests
+    }
+
+    /// The pace at which streams of events look at tasks.
+    pub fn pace(&self) -> &Pace {
+        &self.0.pace
     }
 
     /// The path of a route as the documentation names it, without the base path.

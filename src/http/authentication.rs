@@ -100,6 +100,18 @@ where
     Ok(response)
 }
 
+/// Whether whoever sent these headers may still do what they were let through for, as the store knows it now. One
+/// that does not answer changes nothing.
+pub async fn still_allows(api: &Api, headers: &HeaderMap, before: &Caller, scope: Scope) -> bool {
+    if let Some(id) = &before.0.key_id {
+        api.keys().forget(id);
+    }
+    match caller(api, headers).await {
+        Ok(Caller(now)) => now.user == before.0.user && now.scopes.allow(scope),
+        Err(problem) => !matches!(problem.code(), Code::Unauthenticated | Code::Forbidden),
+    }
+}
+
 async fn caller(api: &Api, headers: &HeaderMap) -> Result<Caller, Problem> {
     let principal = match api.edge.auth {
         AuthMode::Off => Principal {

@@ -34,6 +34,7 @@ pub fn parts(store: &Arc<StandIn>, auth: AuthMode) -> Parts {
         blobs: store.clone(),
         types: Arc::new(TaskTypes::default()),
         waiting: Semaphore::new(limits.waiting_requests_max),
+        streams: Arc::new(Semaphore::new(limits.event_streams_max)),
         limits,
         edge: Edge {
             auth,

@@ -4,6 +4,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::api::Api;
+use super::events::{of_task, of_user};
 use super::files::{download, upload};
 use super::task_types;
 use super::tasks::{
@@ -17,6 +18,8 @@ pub fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(redrive_many::redrive_tasks))
         .routes(routes!(get::get_task, forget::forget_task))
         .routes(routes!(result::get_result))
+        .routes(routes!(of_task::follow_task))
+        .routes(routes!(of_user::follow_tasks))
         .routes(routes!(duplicates::list_duplicates))
         .routes(routes!(cancel::cancel_task))
         .routes(routes!(redrive::redrive_task))

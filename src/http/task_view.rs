@@ -104,8 +104,7 @@ struct LinksView {
     #[serde(rename = "self")]
     itself: String,
     result: String,
-    /// Null until there are event streams.
-    events: Option<String>,
+    events: String,
 }
 
 /// Where a task stands.
@@ -183,7 +182,7 @@ impl<'a> TaskView<'a> {
             links: LinksView {
                 itself: link(api, &task.id),
                 result: api.link(format_args!("/v1/tasks/{}/result", task.id)),
-                events: None,
+                events: api.link(format_args!("/v1/tasks/{}/events", task.id)),
             },
             ignored: &[],
         }

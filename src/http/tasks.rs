@@ -39,7 +39,7 @@ fn missing(why: Missing) -> Problem {
     }
 }
 
-async fn find(api: &Api, caller: &Caller, id: &str) -> Result<Task, Problem> {
+pub async fn find(api: &Api, caller: &Caller, id: &str) -> Result<Task, Problem> {
     match api.store.get(&caller.0.user, &task_id(id)?).await? {
         Found::Here(task) => Ok(task),
         Found::Missing(why) => Err(missing(why)),

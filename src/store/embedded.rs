@@ -11,6 +11,7 @@
 mod admit;
 mod api_key;
 mod audit;
+mod changes;
 mod checkpoint;
 mod counters;
 mod create;

@@ -1,11 +1,22 @@
 //! Wake-ups from a store to those who wait. A signal gives latency; a poll gives correctness.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, broadcast};
 
+use crate::domain::principal::UserId;
 use crate::domain::task::TaskId;
+
+/// Changes that a follower of a user's tasks may be behind with.
+const NEWS_MAX: usize = 1024;
+
+#[derive(Clone, Debug)]
+enum News {
+    Changed(TaskId),
+    Missed,
+}
 
 /// Shared by one store and everyone who waits on it.
 #[derive(Clone, Debug, Default)]
@@ -16,6 +27,10 @@ struct Inner {
     work: Notify,
     due: Notify,
     tasks: Mutex<HashMap<TaskId, Waiters>>,
+    /// Those who follow all tasks of a user, by what its ids begin with.
+    owners: Mutex<HashMap<String, broadcast::Sender<News>>>,
+    /// How many owners are followed: nobody pays for what nobody follows.
+    followed: AtomicUsize,
     /// Those who wait for work of some types on behalf of others.
     lines: Mutex<HashMap<Vec<String>, Waiters>>,
 }
@@ -72,6 +87,42 @@ impl Signals {
         if let Some(waiters) = self.tasks().get(id) {
             waiters.notify.notify_waiters();
         }
+        if self.0.followed.load(Ordering::Relaxed) > 0
+            && let Some(followers) = self.owners().get(id.owner())
+        {
+            // Whoever has just gone misses nothing.
+            let _ = followers.send(News::Changed(id.clone()));
+        }
+    }
+
+    /// Any task may have changed, and nobody was told of it.
+    pub fn news_were_missed(&self) {
+        for waiters in self.tasks().values() {
+            waiters.notify.notify_waiters();
+        }
+        for followers in self.owners().values() {
+            let _ = followers.send(News::Missed);
+        }
+    }
+
+    /// From now on, which of the user's tasks change.
+    pub fn follow(&self, user: &UserId) -> Following {
+        let owner = TaskId::owner_of(user);
+        let mut owners = self.owners();
+        let followers = owners
+            .entry(owner.clone())
+            .or_insert_with(|| broadcast::Sender::new(NEWS_MAX));
+        let news = followers.subscribe();
+        self.0.followed.store(owners.len(), Ordering::Relaxed);
+        Following {
+            owner,
+            signals: self.clone(),
+            news: Some(news),
+        }
+    }
+
+    fn owners(&self) -> MutexGuard<'_, HashMap<String, broadcast::Sender<News>>> {
+        self.0.owners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn watch(&self, id: &TaskId) -> Watch {
@@ -126,6 +177,42 @@ impl Drop for Watch {
     }
 }
 
+/// Registered from its creation on, for all tasks of one user.
+#[derive(Debug)]
+pub struct Following {
+    owner: String,
+    signals: Signals,
+    news: Option<broadcast::Receiver<News>>,
+}
+
+impl Following {
+    /// The next task that has changed; it may be that of another user. None when some were missed: any may have
+    /// changed.
+    pub async fn changed(&mut self) -> Option<TaskId> {
+        match self.news.as_mut()?.recv().await {
+            Ok(News::Changed(id)) => Some(id),
+            Ok(News::Missed) | Err(_) => None,
+        }
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        let mut owners = self.signals.owners();
+        self.news = None;
+        if owners
+            .get(&self.owner)
+            .is_some_and(|followers| followers.receiver_count() == 0)
+        {
+            owners.remove(&self.owner);
+        }
+        self.signals
+            .0
+            .followed
+            .store(owners.len(), Ordering::Relaxed);
+    }
+}
+
 /// One of those who wait in turn for the same work, on behalf of workers outside. News of work calls the first of them only, since most
 /// often there is something for one; whoever takes as much as it can calls the next.
 #[derive(Debug)]
@@ -176,6 +263,30 @@ mod tests {
         watch.changed().await;
         drop(watch);
         assert!(signals.tasks().is_empty());
+    }
+
+    #[tokio::test]
+    async fn whoever_follows_a_user_hears_of_its_tasks_and_of_what_was_missed() {
+        let signals = Signals::default();
+        let [user, other] = ["user", "other"].map(|name| UserId::parse(name).unwrap());
+        let ids = [(); 2].map(|()| TaskId::random(&user));
+        let mut following = signals.follow(&user);
+        signals.task_changed(&ids[0]);
+        signals.task_changed(&TaskId::random(&other));
+        signals.task_changed(&ids[1]);
+        for id in &ids {
+            assert_eq!(following.changed().await.as_ref(), Some(id));
+        }
+        signals.news_were_missed();
+        assert_eq!(following.changed().await, None);
+        for _ in 0..=NEWS_MAX {
+            signals.task_changed(&ids[0]);
+        }
+        assert_eq!(following.changed().await, None);
+        assert!(following.changed().await.is_some());
+        drop(following);
+        assert!(signals.owners().is_empty());
+        assert_eq!(signals.0.followed.load(Ordering::Relaxed), 0);
     }
 
     #[tokio::test]

@@ -379,7 +379,7 @@ async fn damage_to_the_embedded_store_is_found() {
                 "INSERT INTO task SELECT NULL, replace(id, '-', '_'), id_hash, user, type, state, fingerprint, \
                  fingerprint_hash, claim, resubmissions, first_failed_at, priority, attempt, max_attempts, token, held, \
                  created_at, ready_at, started_at, finished_at, due_at, dedup_expires_at, result_until, kept_until, \
-                 duplicates, result_kind, progress, error, submission, result, worker, heard_at FROM task WHERE id = '{queued}'"
+                 duplicates, result_kind, progress, error, submission, result, worker, heard_at, revision, trail FROM task WHERE id = '{queued}'"
             ),
             "another task answers for its content",
         ),

@@ -8,6 +8,7 @@ mod connection;
 mod cors_and_proxies;
 mod crash;
 mod egress;
+mod events;
 mod examples;
 mod faults;
 mod files;

@@ -49,7 +49,6 @@ async fn routes_that_are_not_built_yet_are_not_found() {
     let client = service.client();
     for (method, path) in [
         (Method::POST, "/v1/uploads"),
-        (Method::GET, "/v1/events"),
         (Method::GET, "/v1/schedules/nightly"),
         (Method::POST, "/v1/tokens"),
     ] {

@@ -245,9 +245,11 @@ async fn every_documented_path_is_served() {
             let Ok(method) = method.to_uppercase().parse::<reqwest::Method>() else {
                 continue;
             };
-            let reply = client.request(method.clone(), &concrete).send().await;
-            assert!(reply.status < 500, "{method} {path}: {}", reply.text());
-            assert_ne!(reply.status, 405, "{method} {path}");
+            // Some answers have no end.
+            let reply = client.request(method.clone(), &concrete).begin().await;
+            let status = reply.status();
+            assert!(!status.is_server_error(), "{method} {path}: {status}");
+            assert_ne!(status, 405, "{method} {path}");
         }
     }
 }

@@ -4,6 +4,7 @@
 mod admission;
 mod api_keys;
 mod ending;
+mod events;
 mod files;
 mod leases;
 mod lists;

@@ -3,6 +3,7 @@
 pub mod certificates;
 pub mod client;
 pub mod deadline;
+pub mod events;
 pub mod leasing;
 pub mod outside;
 pub mod python;

@@ -35,6 +35,7 @@ fn attempt() -> (Attempt, mpsc::Receiver<Progress>) {
         outcome: None,
         error: None,
         duplicates: 0,
+        changes: Default::default(),
     };
     let attempt = Attempt {
         task,

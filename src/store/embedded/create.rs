@@ -50,6 +50,7 @@ pub fn create(
         None,
         Some(record.task.state),
     );
+    step.changed(&record.task.id);
     step.tally(&admission.user, |tally| tally.accepted += 1);
     match record.due_at {
         Some(at) => step.due(at),
@@ -140,6 +141,7 @@ fn new_record(step: &Step<'_>, admission: &Admission, place: Place, files: Vec<F
         outcome: None,
         error: None,
         duplicates: 0,
+        changes: Default::default(),
     };
     Record {
         seq: 0,

@@ -2,6 +2,7 @@
 
 use rusqlite::params;
 
+use super::changes;
 use super::counters::Metric;
 use super::file;
 use super::key::BoundKey;
@@ -112,8 +113,7 @@ fn end(step: &mut Step<'_>, record: &Record, state: State) -> rusqlite::Result<(
         Some(record.task.state),
         Some(state),
     );
-    step.changed(&record.task.id);
-    Ok(())
+    changes::moved(step, record.seq, &record.task.id, state)
 }
 
 /// Counts how long an attempt took.
@@ -185,7 +185,7 @@ pub fn forget(step: &mut Step<'_>, record: &Record) -> rusqlite::Result<Option<B
     step.sql.execute(
         "UPDATE task SET state = ?2, due_at = ?3, fingerprint = NULL, fingerprint_hash = NULL, \
          result_kind = 0, result = NULL, error = NULL, \
-         progress = NULL, submission = ?4 WHERE seq = ?1",
+         progress = NULL, trail = NULL, submission = ?4 WHERE seq = ?1",
         params![record.seq, TOMBSTONE, buried_at.as_ms(), emptied(record)?],
     )?;
     step.moved(

@@ -5,6 +5,7 @@ use std::time::Duration;
 use rusqlite::params;
 
 use super::admit::{answer, uploads};
+use super::changes;
 use super::key::BoundKey;
 use super::record::Record;
 use super::step::{EndedEffect, Step};
@@ -153,8 +154,7 @@ fn start_sooner(
     );
     task.state = State::Queued;
     step.effects.work = true;
-    step.changed(&task.id);
-    Ok(())
+    changes::moved(step, record.seq, &task.id, State::Queued)
 }
 
 /// Notes the duplicate for the ledger, remembers an ended task for the next one, and gives the task as

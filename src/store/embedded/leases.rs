@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use rusqlite::params;
 
+use super::changes;
 use super::counters::Metric;
 use super::ending;
 use super::record::{COLUMNS, Record};
@@ -106,7 +107,7 @@ fn take(step: &mut Step<'_>, request: &LeaseRequest, seq: i64) -> rusqlite::Resu
         tally.retries += u64::from(retried);
     });
     step.due(expires_at);
-    step.changed(&record.task.id);
+    changes::moved(step, seq, &record.task.id, State::Running)?;
     Ok(Lease {
         token: record.token,
         expires_at,
@@ -139,8 +140,9 @@ pub fn extend(
         "UPDATE task SET due_at = ?2, progress = ifnull(?3, progress), heard_at = ?4 WHERE seq = ?1",
         params![record.seq, expires_at.as_ms(), progress_text, step.now.as_ms()],
     )?;
-    if progress.is_some() {
-        step.changed(&record.task.id);
+    let is_news = progress.is_some_and(|progress| record.task.progress.as_ref() != Some(progress));
+    if is_news && record.task.state == State::Running {
+        changes::progressed(step, record.seq, &record.task.id)?;
     }
     let cancel_requested = record.task.state == State::Cancelled;
     Ok(Fenced::Recorded(Extension {
@@ -231,8 +233,7 @@ fn retry(
         Some(State::Retrying),
     );
     step.due(next_at);
-    step.changed(&record.task.id);
-    Ok(())
+    changes::moved(step, record.seq, &record.task.id, State::Retrying)
 }
 
 pub fn release(step: &mut Step<'_>, held: &Held) -> rusqlite::Result<Fenced<()>> {
@@ -249,11 +250,11 @@ pub fn release(step: &mut Step<'_>, held: &Held) -> rusqlite::Result<Fenced<()>>
         ending::confirm_stopped(step, &record)?;
         return Ok(Fenced::Recorded(()));
     }
-    requeue(step, &record)?;
     step.sql.execute(
         "UPDATE task SET attempt = attempt - 1 WHERE seq = ?1",
         [record.seq],
     )?;
+    requeue(step, &record)?;
     Ok(Fenced::Recorded(()))
 }
 
@@ -271,8 +272,7 @@ pub fn requeue(step: &mut Step<'_>, record: &Record) -> rusqlite::Result<()> {
         Some(State::Queued),
     );
     step.effects.work = true;
-    step.changed(&record.task.id);
-    Ok(())
+    changes::moved(step, record.seq, &record.task.id, State::Queued)
 }
 
 /// The record of a lease that is still held with this token.

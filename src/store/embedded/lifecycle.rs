@@ -2,6 +2,7 @@
 
 use rusqlite::params;
 
+use super::changes;
 use super::ending;
 use super::key::BoundKey;
 use super::record::{COLUMNS, Record, result_kind};
@@ -157,7 +158,7 @@ fn run_again(step: &mut Step<'_>, record: Record) -> rusqlite::Result<Redriven> 
         Some(State::Queued),
     );
     step.effects.work = true;
-    step.changed(&record.task.id);
+    changes::moved(step, record.seq, &record.task.id, State::Queued)?;
     let task = Record::by_seq(&step.sql, record.seq)?
         .ok_or(rusqlite::Error::QueryReturnedNoRows)?
         .task;

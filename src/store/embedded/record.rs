@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 
 use super::step::Sql;
 use crate::domain::digest::Sha256Digest;
+use crate::domain::event::Changes;
 use crate::domain::file::{BlobName, File};
 use crate::domain::fingerprint::Fingerprint;
 use crate::domain::principal::UserId;
@@ -131,6 +132,10 @@ impl Record {
             outcome: read_outcome(row)?,
             error: optional_json(row, 22)?,
             duplicates: row.get(19)?,
+            changes: Changes::new(
+                row.get(28)?,
+                row.get_ref(29)?.as_bytes_or_null()?.unwrap_or_default(),
+            ),
         };
         Ok(Record {
             seq: row.get(0)?,
@@ -172,7 +177,8 @@ impl Record {
 /// In the order that [`Record::read`] counts on.
 pub const COLUMNS: &str = "seq, id, user, type, state, fingerprint, priority, attempt, max_attempts, token, held, \
      created_at, ready_at, started_at, finished_at, due_at, dedup_expires_at, result_until, kept_until, duplicates, \
-     result_kind, progress, error, submission, result, claim, resubmissions, first_failed_at";
+     result_kind, progress, error, submission, result, claim, resubmissions, first_failed_at, \
+     revision, trail";
 
 /// 64 bits of the id's random ones.
 pub fn id_hash(id: &TaskId) -> i64 {

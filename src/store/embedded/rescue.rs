@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, params};
 
+use super::changes;
 use super::counters::{LATENCY_SPAN_MS, SPANS};
 use super::ending;
 use super::file;
@@ -131,8 +132,7 @@ fn start_or_return(
         Some(State::Queued),
     );
     step.effects.work = true;
-    step.changed(&record.task.id);
-    Ok(())
+    changes::moved(step, record.seq, &record.task.id, State::Queued)
 }
 
 fn expire_keys(step: &Step<'_>) -> rusqlite::Result<()> {

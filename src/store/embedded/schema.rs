@@ -9,7 +9,7 @@ use rusqlite::{Connection, OpenFlags};
 const APPLICATION_ID: i32 = 0x4a4f_6e65;
 
 /// The schema that this code reads and writes (`PRAGMA user_version`). A newer file is refused.
-pub const VERSION: i32 = 2;
+pub const VERSION: i32 = 3;
 
 /// Older versions of SQLite can corrupt a WAL that is reset while another connection writes.
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
@@ -127,7 +127,7 @@ fn bring_up(conn: &Connection, written: i32) -> rusqlite::Result<()> {
 }
 
 /// What each version added, in order.
-const STEPS: [&str; VERSION as usize] = [TABLES, OUTSIDE_AND_PAUSES];
+const STEPS: [&str; VERSION as usize] = [TABLES, OUTSIDE_AND_PAUSES, CHANGES];
 
 /// Version 2: leases of workers outside, and paused types.
 const OUTSIDE_AND_PAUSES: &str = "
@@ -146,6 +146,12 @@ CREATE TABLE paused_type (
     name TEXT PRIMARY KEY,
     paused_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+";
+
+/// Version 3: what has happened to tasks (`domain::event::Changes`).
+const CHANGES: &str = "
+ALTER TABLE task ADD COLUMN revision INTEGER NOT NULL DEFAULT 1; -- how often it has changed visibly
+ALTER TABLE task ADD COLUMN trail TEXT;             -- the newest changes
 ";
 
 /// All times are milliseconds since the epoch. States are those of `domain::task::State` in order, and

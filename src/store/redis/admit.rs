@@ -404,6 +404,7 @@ fn created(
         outcome: None,
         error: None,
         duplicates: 0,
+        changes: Default::default(),
     };
     answer(task, None, Vec::new(), disowned)
 }

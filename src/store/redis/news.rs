@@ -86,6 +86,7 @@ impl Listener {
         self.pauses.have_changed();
         self.signals.work_is_ready();
         self.signals.due_is_sooner();
+        self.signals.news_were_missed();
     }
 
     /// `work p07` · `due p07 1732…` · `pauses p00` · `task id id …`

@@ -95,6 +95,11 @@ impl<'a> Reader<'a> {
         Reader(packed)
     }
 
+    /// Whether no value follows.
+    pub fn is_over(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Says what it is that is not needed.
     pub fn skip(&mut self, _what: &str) -> Result<(), StoreError> {
         self.value().map(|_| ())

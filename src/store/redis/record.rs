@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use super::packed::{Packed, Reader};
 use super::reply::{Reply, senseless};
 use crate::domain::digest::Sha256Digest;
+use crate::domain::event::Changes;
 use crate::domain::file::{BlobName, File, Generation};
 use crate::domain::fingerprint::{
     Algorithm, Content, FieldHashes, Fingerprint, FingerprintRule, FingerprintScope,
@@ -103,6 +104,10 @@ impl Record {
         }
         values.skip("tags")?;
         let body: Body = from_json(values.text()?.unwrap_or(&long_body))?;
+        let changes = match values.is_over() {
+            true => Changes::default(),
+            false => Changes::new(values.number()?, values.bytes()?.unwrap_or_default()),
+        };
         let task = Task {
             id,
             task_type,
@@ -127,6 +132,7 @@ impl Record {
             outcome: outcome(result_kind, result)?,
             error,
             duplicates,
+            changes,
         };
         Ok(Record {
             window,

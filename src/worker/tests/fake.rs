@@ -73,6 +73,7 @@ impl FakeStore {
             outcome: None,
             error: None,
             duplicates: 0,
+            changes: Default::default(),
         });
         self.signals.work_is_ready();
         id

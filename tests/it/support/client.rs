@@ -171,6 +171,13 @@ impl Request {
         Reply::read(self.0.timeout(PATIENCE).send().await.unwrap()).await
     }
 
+    /// The answer as soon as it begins.
+    pub async fn begin(self) -> reqwest::Response {
+        within("the beginning of an answer", self.0.send())
+            .await
+            .unwrap()
+    }
+
     /// None when there was no whole answer.
     pub async fn try_send(self) -> Option<Reply> {
         let response = self.0.timeout(PATIENCE).send().await.ok()?;

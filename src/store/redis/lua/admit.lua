@@ -25,7 +25,7 @@ local replies, others = {}, {}
 -- What nothing on record speaks of.
 local seen = redis.call('MGET', root .. 'open', root .. 'seq', unpack(KEYS, 2))
 local open, seq = tonumber(seen[1] or 0), tonumber(seen[2] or 0)
-local writes, listed, queued = {}, {}, {}
+local writes, listed, queued, made = {}, {}, {}, {}
 -- Keys and contents of this very step.
 local taken = {}
 local function among(lists, name)
@@ -67,6 +67,7 @@ for k = 2, #KEYS, 3 do
     end
     local list = among(listed, user)
     list[#list + 1], list[#list + 2] = seq, id
+    made[#made + 1] = id
     local queue = among(queued, type)
     queue[#queue + 1], queue[#queue + 2] = score(priority, now), place(seq, id)
     tally_accepted(user, type, 'queued')
@@ -88,6 +89,7 @@ if #writes > 0 then
   for type, queue in pairs(queued) do
     enqueue_all(type, queue)
   end
+  publish('task ' .. table.concat(made, ' '))
 end
 if #others == 0 then
   write_counts()
@@ -148,6 +150,7 @@ local function create(packed, resubmissions, first_failed_at)
     end
   end
   tally_accepted(user, type, state)
+  changed(id)
   if waits then
     due(id, starts_at)
   else

@@ -10,8 +10,12 @@ if not holds then
 end
 local expires_at = after(lease)
 task.due_at = expires_at
-if progress ~= '' then
+local is_news = progress ~= '' and progress ~= task.progress
+if is_news then
   task.progress = progress
+  if task.state == 'running' then
+    note_change(task, 'p')
+  end
 end
 if worker ~= '' and not is_outside(task) then
   task.lease_nonce = OUTSIDE .. (task.lease_nonce or '')
@@ -30,7 +34,7 @@ elseif is_outside(task) then
     redis.call('HSET', root .. 'outside', id, string.format('%.0f %s', now, rest))
   end
 end
-if progress ~= '' then
+if is_news then
   changed(id)
 end
 return { 'recorded', expires_at, task.state }

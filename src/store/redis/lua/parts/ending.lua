@@ -121,7 +121,7 @@ local function forget(task)
   redis.call('DEL', KEYS[1] .. 'ledger:' .. task.id, KEYS[1] .. 'body:' .. task.id)
   local buried_at = math.max(after(task.key_kept), keys_until(task) or now)
   task.fingerprint, task.rule, task.is_content, task.files, task.tags, task.body = nil, nil, nil, nil, nil, nil
-  task.error, task.progress, task.result_kind = nil, nil, nil
+  task.error, task.progress, task.result_kind, task.trail = nil, nil, nil, nil
   task.kept_until = buried_at
   move(task, nil)
   task.state = 'tombstone'

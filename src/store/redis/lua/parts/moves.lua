@@ -1,3 +1,18 @@
+-- Notes a visible change of a task for those who follow it, in the words of domain/event.rs. mark: 'p' where only the
+-- progress has changed. Whoever calls this saves the task.
+local TRAIL_BYTES_MAX = 2048
+local function note_change(task, mark)
+  local function since_creation(at)
+    return at and string.format('%.0f', at - task.created_at) or ''
+  end
+  local line = table.concat({
+    '\n' .. mark .. task.state, string.format('%.0f', task.attempt or 0), since_creation(now),
+    since_creation(task.started_at), since_creation(task.state == 'retrying' and task.due_at or nil),
+    task.progress or '', task.error or '',
+  }, '\t')
+  task.revision = (task.revision or 1) + 1
+  task.trail = string.sub((task.trail or '') .. line, -TRAIL_BYTES_MAX)
+end
 -- A task goes from one state to another, or to none. Whoever moves it saves it, and tells of it.
 local function move(task, to)
   redis.call('ZREM', list_key(task.state, task.user), task.id)
@@ -6,6 +21,9 @@ local function move(task, to)
   end
   gauge(task.user, task.type, task.state, to or '-')
   task.state = to
+  if to then
+    note_change(task, '')
+  end
 end
 -- The nonces of workers outside begin so; what those hold is kept in one hash, too.
 local OUTSIDE = 'o'
