@@ -88,6 +88,6 @@ async fn replicas_over_sentinels_keep_their_promises() {
         enough: Enough::Faults(8),
         stall: STALL,
     };
-    let report = trial.run(Stage::sentinels(2).await).await;
+    let report = trial.run(Stage::sentinels(2).await.operated()).await;
     report.expect_sound_over_copies();
 }

@@ -25,7 +25,7 @@ async fn as_long_as_asked() {
         "redis" => (OF_REDIS, Stage::relayed(3).await),
         "cluster" => (OF_A_CLUSTER, Stage::cluster(3).await),
         "network" => (OF_A_NETWORK, Stage::networked(3).await.unwrap()),
-        "sentinels" => (OF_SENTINELS, Stage::sentinels(3).await),
+        "sentinels" => (OF_SENTINELS, Stage::sentinels(3).await.operated()),
         "primaries" => (OF_PRIMARIES, Stage::cluster(3).await.operated()),
         other => panic!("FAULTS_MODE={other}: see the Makefile"),
     };

@@ -179,11 +179,15 @@ impl Stage {
         }
     }
 
-    /// With somebody who accepts what the cluster has lost: it does not wait for its replicas.
+    /// With somebody who accepts what was lost: a cluster does not wait for its replicas, and sentinels may
+    /// let one take over that is behind.
     pub fn operated(mut self) -> Stage {
-        if let Backing::Cluster(cluster) = &self.store {
-            self.operator = Some(Operator::of(&cluster.url()));
-        }
+        let url = match &self.store {
+            Backing::Cluster(cluster) => Some(cluster.url()),
+            Backing::Sentinels(sentinels) => Some(sentinels.url()),
+            Backing::Embedded | Backing::Redis(_) => None,
+        };
+        self.operator = url.map(|url| Operator::of(&url));
         self
     }
 
