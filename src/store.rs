@@ -33,6 +33,16 @@ pub trait Store: Send + Sync + 'static {
     /// Decides whether a submission is new, a duplicate or refused, and records and enqueues it.
     async fn admit(&self, admission: Admission) -> Result<Admitted, StoreError>;
 
+    /// [`Store::admit`] for each of them, decided in their order, so that a later one may be a duplicate of an
+    /// earlier one. A store takes many in one step; what one meets harms no other, unless their step fails.
+    async fn admit_many(&self, admissions: Vec<Admission>) -> Vec<Result<Admitted, StoreError>> {
+        let mut admitted = Vec::with_capacity(admissions.len());
+        for admission in admissions {
+            admitted.push(self.admit(admission).await);
+        }
+        admitted
+    }
+
     /// What [`Store::admit`] would decide; changes nothing.
     async fn check(&self, admission: Admission) -> Result<Checked, StoreError>;
 

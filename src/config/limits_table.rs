@@ -17,6 +17,8 @@ pub struct LimitsTable {
     header_bytes_max: Option<usize>,
     header_fields_max: Option<usize>,
     json_body_bytes_max: Option<usize>,
+    batch_body_bytes_max: Option<usize>,
+    batch_items_max: Option<usize>,
     file_bytes_max: Option<u64>,
     multipart_parts_max: Option<usize>,
     connections_max: Option<usize>,
@@ -47,6 +49,10 @@ impl LimitsTable {
             json_body_bytes_max: self
                 .json_body_bytes_max
                 .unwrap_or(usual.json_body_bytes_max),
+            batch_body_bytes_max: self
+                .batch_body_bytes_max
+                .unwrap_or(usual.batch_body_bytes_max),
+            batch_items_max: self.batch_items_max.unwrap_or(usual.batch_items_max),
             file_bytes_max: self.file_bytes_max.unwrap_or(usual.file_bytes_max),
             multipart_parts_max: self
                 .multipart_parts_max
@@ -86,6 +92,8 @@ fn check(limits: &Limits) -> Result<(), ConfigError> {
     let counts = [
         ("header_fields_max", limits.header_fields_max),
         ("json_body_bytes_max", limits.json_body_bytes_max),
+        ("batch_body_bytes_max", limits.batch_body_bytes_max),
+        ("batch_items_max", limits.batch_items_max),
         ("multipart_parts_max", limits.multipart_parts_max),
         ("connections_max", limits.connections_max),
         ("result_bytes_max", limits.result_bytes_max),

@@ -27,11 +27,18 @@ pub async fn to_submission(
     head: &SubmissionHead,
     admitted: Admitted,
 ) -> Result<Response, Problem> {
+    let (answer, matched_by) = acknowledged(api, admitted)?;
+    acknowledge(api, head, answer, matched_by).await
+}
+
+/// The task that a submission gets, and what matched if it is a duplicate; or why it gets none.
+pub fn acknowledged(
+    api: &Api,
+    admitted: Admitted,
+) -> Result<(AdmissionAnswer, Option<MatchedBy>), Problem> {
     match admitted {
-        Admitted::New(answer) => acknowledge(api, head, answer, None).await,
-        Admitted::Duplicate { answer, matched_by } => {
-            acknowledge(api, head, answer, Some(matched_by)).await
-        }
+        Admitted::New(answer) => Ok((answer, None)),
+        Admitted::Duplicate { answer, matched_by } => Ok((answer, Some(matched_by))),
         Admitted::KeyReused { differs } => Err(Problem::new(
             Code::IdempotencyKeyReused,
             "This key names an earlier submission with other content.",

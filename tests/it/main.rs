@@ -4,6 +4,7 @@ mod support;
 
 mod ask;
 mod audit;
+mod batches;
 mod connection;
 mod cors_and_proxies;
 mod crash;

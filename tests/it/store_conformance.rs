@@ -3,6 +3,7 @@
 
 mod admission;
 mod api_keys;
+mod batches;
 mod ending;
 mod files;
 mod leases;

@@ -41,6 +41,17 @@ pub struct SubmissionDocument {
     tags: Option<BTreeMap<String, String>>,
 }
 
+/// One submission of a batch.
+#[derive(Serialize, ToSchema)]
+#[schema(as = BatchItem)]
+pub struct ItemDocument {
+    /// As the header `Idempotency-Key` of a submission alone.
+    #[schema(nullable = false)]
+    idempotency_key: Option<String>,
+    #[serde(flatten)]
+    submission: SubmissionDocument,
+}
+
 /// How duplicates of this submission are told and answered. Default: as the type says.
 #[derive(Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -87,7 +87,7 @@ pub async fn submit_task(
 
 /// A key is compared under the rule that it was recorded with: its replay is answered although today's
 /// configuration would refuse the submission.
-async fn replay(
+pub async fn replay(
     api: &Api,
     head: &SubmissionHead,
     draft: Draft,
@@ -139,7 +139,8 @@ async fn read_text(api: &Api, headers: &HeaderMap, body: Body) -> Result<Bytes, 
     read_limited(body, api.limits.json_body_bytes_max).await
 }
 
-async fn admission_of(
+/// The files that a submission names are looked up here.
+pub async fn admission_of(
     api: &Api,
     head: &SubmissionHead,
     draft: Draft,

@@ -44,6 +44,8 @@ struct Waiting<T: Together> {
     answer: oneshot::Sender<Result<T::Answer, StoreError>>,
 }
 
+type Told<T> = oneshot::Receiver<Result<<T as Together>::Answer, StoreError>>;
+
 impl<T: Together> Lines<T> {
     pub fn new(partitions: usize) -> Self {
         let line = || Line {
@@ -64,19 +66,57 @@ impl<T: Together> Lines<T> {
         (partition, root): (Partition, &str),
         one: T,
     ) -> Result<T::Answer, StoreError> {
-        let given_up = || unavailable("a step was given up, outcome unknown");
         let line = self.0.get(partition.index()).ok_or_else(given_up)?;
-        let (answer, told) = oneshot::channel();
-        let is_served = {
-            let mut line = lock(line);
-            line.waiting.push(Waiting { one, answer });
-            std::mem::replace(&mut line.is_served, true)
-        };
-        if !is_served {
-            // By a task of its own: whoever came first may be dropped, and the others wait on.
-            tokio::spawn(serve(line.clone(), steps.clone(), root.to_owned()));
-        }
+        let (waiting, told) = Waiting::new(one);
+        queue(line, steps, root, [waiting]);
         told.await.unwrap_or_else(|_| Err(given_up()))
+    }
+
+    /// The same for many, which keep their order and come behind each other.
+    pub async fn take_all(
+        &self,
+        steps: &Steps,
+        (partition, root): (Partition, &str),
+        all: Vec<T>,
+    ) -> Vec<Result<T::Answer, StoreError>> {
+        let Some(line) = self.0.get(partition.index()) else {
+            return all.iter().map(|_| Err(given_up())).collect();
+        };
+        let (waiting, told): (Vec<_>, Vec<_>) = all.into_iter().map(Waiting::new).unzip();
+        queue(line, steps, root, waiting);
+        let mut answers = Vec::with_capacity(told.len());
+        for told in told {
+            answers.push(told.await.unwrap_or_else(|_| Err(given_up())));
+        }
+        answers
+    }
+}
+
+impl<T: Together> Waiting<T> {
+    fn new(one: T) -> (Self, Told<T>) {
+        let (answer, told) = oneshot::channel();
+        (Waiting { one, answer }, told)
+    }
+}
+
+fn given_up() -> StoreError {
+    unavailable("a step was given up, outcome unknown")
+}
+
+fn queue<T: Together>(
+    line: &Arc<Mutex<Line<T>>>,
+    steps: &Steps,
+    root: &str,
+    waiting: impl IntoIterator<Item = Waiting<T>>,
+) {
+    let is_served = {
+        let mut line = lock(line);
+        line.waiting.extend(waiting);
+        std::mem::replace(&mut line.is_served, true)
+    };
+    if !is_served {
+        // By a task of its own: whoever came first may be dropped, and the others wait on.
+        tokio::spawn(serve(line.clone(), steps.clone(), root.to_owned()));
     }
 }
 

@@ -26,7 +26,7 @@ local replies, others = {}, {}
 local seen = redis.call('MGET', root .. 'open', root .. 'seq', unpack(KEYS, 2))
 local open, seq = tonumber(seen[1] or 0), tonumber(seen[2] or 0)
 local writes, listed, queued = {}, {}, {}
--- Keys and contents of this very step.
+-- Keys and contents of this very step: what names one again comes after it.
 local taken = {}
 local function among(lists, name)
   local list = lists[name] or {}
@@ -43,7 +43,6 @@ for k = 2, #KEYS, 3 do
     and not (taken[record] or taken[key_record] or taken[claim]) then
     local user, type = cmsgpack.unpack(packed)
     seq, open = seq + 1, open + 1
-    taken[record] = true
     local w = #writes
     -- The first values of a record (record.lua), up to those that came packed.
     writes[w + 1], writes[w + 2] = record, cmsgpack.pack(
@@ -57,12 +56,10 @@ for k = 2, #KEYS, 3 do
     end
     -- All else that the key remembers is in the record of the task that it made.
     if key_record ~= root then
-      taken[key_record] = true
       writes[w + 1], writes[w + 2] = key_record, cmsgpack.pack(id)
       w = w + 2
     end
     if claim ~= root then
-      taken[claim] = true
       writes[w + 1], writes[w + 2] = claim, cmsgpack.pack(id, nil, nil)
     end
     local list = among(listed, user)
@@ -75,6 +72,9 @@ for k = 2, #KEYS, 3 do
     others[#others + 1] = { number, k, at }
     replies[number] = false
   end
+  taken[record] = true
+  taken[key_record] = key_record ~= root
+  taken[claim] = claim ~= root
   at = at + 5 + 5 * ARGV[at + 4]
 end
 if #writes > 0 then
