@@ -191,6 +191,8 @@ pub struct Admission {
     pub submission: Submission,
     pub rule: FingerprintRule,
     pub fingerprint: Fingerprint,
+    /// The same content under those older versions of its type that answer for it, the newest first.
+    pub older: Vec<Fingerprint>,
     pub request_id: String,
     /// Bytes of files that the client did not have to send, or that need not be stored again, if this is a duplicate.
     pub bytes_not_sent: u64,
@@ -205,6 +207,14 @@ impl Admission {
     ) -> Self {
         let rule = submission.task_type.fingerprint_rule();
         let fingerprint = submission.fingerprint(&user, &rule);
+        let under = |version| {
+            let rule = FingerprintRule {
+                version,
+                ..rule.clone()
+            };
+            submission.fingerprint(&user, &rule)
+        };
+        let older = submission.task_type.older_versions().map(under).collect();
         Admission {
             task_id: TaskId::random(&user),
             user,
@@ -212,6 +222,7 @@ impl Admission {
             submission,
             rule,
             fingerprint,
+            older,
             request_id,
             bytes_not_sent: 0,
         }

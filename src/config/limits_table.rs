@@ -79,15 +79,25 @@ impl LimitsTable {
 
 /// Bounds that contradict each other, or that nothing could pass, refuse to start.
 fn check(limits: &Limits) -> Result<(), ConfigError> {
-    let refuse = |text: &str| Err(ConfigError::new(text));
+    let refuse = |member, text: &str| Err(ConfigError::new(text).of(member));
     if limits.header_timeout.is_zero() || limits.keep_alive_idle.is_zero() {
-        return refuse("header_timeout_seconds and keep_alive_idle_seconds must be above 0");
+        let member = match limits.header_timeout.is_zero() {
+            true => "header_timeout_seconds",
+            false => "keep_alive_idle_seconds",
+        };
+        return refuse(
+            member,
+            "header_timeout_seconds and keep_alive_idle_seconds must be above 0",
+        );
     }
     if limits.header_bytes_max < HEADER_BYTES_MIN {
-        return refuse("header_bytes_max must be at least 8192");
+        return refuse("header_bytes_max", "header_bytes_max must be at least 8192");
     }
     if limits.result_inline_bytes_max > limits.result_bytes_max {
-        return refuse("result_inline_bytes_max is above result_bytes_max");
+        return refuse(
+            "result_inline_bytes_max",
+            "result_inline_bytes_max is above result_bytes_max",
+        );
     }
     let counts = [
         ("header_fields_max", limits.header_fields_max),
@@ -100,7 +110,7 @@ fn check(limits: &Limits) -> Result<(), ConfigError> {
         ("page_bytes_max", limits.page_bytes_max),
     ];
     match counts.into_iter().find(|(_, count)| *count == 0) {
-        Some((name, _)) => refuse(&format!("{name} must be above 0")),
+        Some((name, _)) => refuse(name, &format!("{name} must be above 0")),
         None => Ok(()),
     }
 }

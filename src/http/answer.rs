@@ -45,7 +45,15 @@ pub fn acknowledged(
         )
         .with("differs", differs)),
         Admitted::KeyForgotten => Err(forgotten()),
-        Admitted::Rejected(task) => Err(duplicate(api, &task.id)),
+        Admitted::Rejected(task) => {
+            let problem = duplicate(api, &task.id)
+                .with("matched_by", "fingerprint")
+                .with("matched_since", task.created_at.to_string());
+            Err(match task.dedup_expires_at {
+                Some(at) => problem.with("matched_until", at.to_string()),
+                None => problem,
+            })
+        }
         Admitted::FileUnknown(sha256) => Err(file_reference::unknown(&sha256)),
         Admitted::QueueFull => Err(Problem::new(
             Code::QueueFull,
@@ -63,7 +71,11 @@ async fn acknowledge(
     let ended_before = answer.task.state.is_ended();
     let waited = wait::for_end(api, *answer.task, head.prefer.wait()).await;
     let task = &waited.task;
-    let view = TaskView::of(api, task).matched(matched_by, &answer.ignored);
+    let key_expires_at = match ended_before {
+        true => answer.key_expires_at,
+        false => key_expires_at(api, task),
+    };
+    let view = TaskView::of(api, task).matched(matched_by, key_expires_at, &answer.ignored);
     let mut response = acknowledgement(api, task, view.to_bytes()?);
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -72,11 +84,7 @@ async fn acknowledge(
     }
     if let Some(sent) = &head.key {
         headers.insert(IDEMPOTENCY_KEY, sent.as_sent.clone());
-        let expires_at = match ended_before {
-            true => answer.key_expires_at,
-            false => key_expires_at(api, task),
-        };
-        if let Some(at) = expires_at.and_then(|at| HeaderValue::try_from(at.to_string()).ok()) {
+        if let Some(at) = key_expires_at.and_then(|at| HeaderValue::try_from(at.to_string()).ok()) {
             headers.insert(IDEMPOTENCY_EXPIRES, at);
         }
     }

@@ -37,4 +37,5 @@ mod scraping;
 mod store_conformance;
 mod store_model;
 mod submit;
+mod task_types;
 mod users;

@@ -9,6 +9,7 @@ mod files;
 mod leases;
 mod lists;
 mod retention;
+mod versions;
 
 use justonce::domain::task::State;
 use justonce::store::Admitted;

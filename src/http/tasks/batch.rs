@@ -144,7 +144,7 @@ enum Next {
 impl Batch {
     /// The answer's text.
     async fn submit(self, texts: Vec<Bytes>) -> Result<Vec<u8>, Problem> {
-        let types = self.api.types.clone();
+        let types = self.api.types.now();
         let mut verdicts = b"{\"items\":[".to_vec();
         let mut refusal: Option<StoreError> = None;
         for (chunk, texts) in texts.chunks(TOGETHER_MAX).enumerate() {
@@ -265,7 +265,7 @@ impl Batch {
                     },
                     idempotency_key,
                     idempotency_expires_at: found.key_expires_at,
-                    task: Some(view.matched(matched_by, &found.ignored)),
+                    task: Some(view.matched(matched_by, found.key_expires_at, &found.ignored)),
                     problem: None,
                 })
             }

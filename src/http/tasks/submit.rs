@@ -73,7 +73,8 @@ pub async fn submit_task(
     query::expect_none(query.as_deref())?;
     let text = read_text(&api, &headers, body).await?;
     let draft = Draft::from_json(&text)?;
-    let admitted = match admission_of(&api, &head, draft, &api.types).await {
+    let types = api.types.now();
+    let admitted = match admission_of(&api, &head, draft, &types).await {
         Ok(admission) => admit(&api, admission, Vec::new()).await?,
         Err(refused) => {
             let draft = Draft::from_json(&text)?;
@@ -92,7 +93,7 @@ pub async fn replay(
     head: &SubmissionHead,
     draft: Draft,
 ) -> Result<Option<Admitted>, Problem> {
-    let (Some(_), Some(types)) = (head.key(), draft.types_without_rules(&api.types)) else {
+    let (Some(_), Some(types)) = (head.key(), draft.types_without_rules(&api.types.now())) else {
         return Ok(None);
     };
     let Ok(admission) = admission_of(api, head, draft, &types).await else {
@@ -131,7 +132,7 @@ pub async fn read_admission(
     body: Body,
 ) -> Result<Admission, Problem> {
     let text = read_text(api, headers, body).await?;
-    admission_of(api, head, Draft::from_json(&text)?, &api.types).await
+    admission_of(api, head, Draft::from_json(&text)?, &api.types.now()).await
 }
 
 async fn read_text(api: &Api, headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {

@@ -195,10 +195,13 @@ impl<'a> Question<'a> {
         })
     }
 
-    /// Whether nothing is asked but to run it as soon as it can be.
+    /// Whether nothing is asked but to run it as soon as it can be, if its own content is new.
     fn is_plain(&self) -> bool {
         let submission = &self.admission.submission;
-        submission.start == Start::Now && submission.files.is_empty() && submission.tags.is_empty()
+        submission.start == Start::Now
+            && submission.files.is_empty()
+            && submission.tags.is_empty()
+            && self.admission.older.is_empty()
     }
 
     /// What only this step needs to know, packed.
@@ -220,6 +223,12 @@ impl<'a> Question<'a> {
             .text(start)
             .number(start_ms)
             .number(i64::try_from(self.room).unwrap_or(i64::MAX));
+        let older = self.admission.older.iter();
+        let older: Vec<u8> = older.flat_map(|one| *one.digest().as_bytes()).collect();
+        match older.is_empty() {
+            true => packed.nothing(),
+            false => packed.bytes(&older),
+        };
         match &self.recorded_rule {
             Some(recorded) => packed
                 .text(&rule_text(recorded)?)

@@ -9,9 +9,10 @@
 --          what its record ends with, packed: user, type, key or nil, fingerprint, its rule, whether the content
 --          counts, window, attempts granted, retentions of key, result, task, failed task and file (all in ms),
 --          names of tags as JSON or nil, submission as JSON, or nil when it is the next but one
---          what is asked, packed: whether it starts at once, without files or tags; mode (return, reject or none),
+--          what is asked, packed: whether it starts at once, without files, tags or older versions; mode (return, reject or none),
 --          resubmissions at most, priority asked for or nil, priority otherwise, start (now, at or after), its time
---          or span in ms, unfinished tasks at most here, another rule or nil, the fingerprint under it, hashes of
+--          or span in ms, unfinished tasks at most here, fingerprints of older versions that answer too, one
+--          behind the other, or nil, another rule or nil, the fingerprint under it, hashes of
 --          fields as JSON or nil
 --          submission, JSON, or nothing
 --          number of files, and for each: sha256, generation or nothing, size in bytes, name, media type
