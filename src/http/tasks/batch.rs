@@ -141,6 +141,9 @@ enum Next {
     Settled(Result<Box<Admitted>, Problem>),
 }
 
+/// An item's key, and what became of it, unless the store is yet to say.
+type Known = (Option<IdempotencyKey>, Option<Result<Admitted, Problem>>);
+
 impl Batch {
     /// The answer's text.
     async fn submit(self, texts: Vec<Bytes>) -> Result<Vec<u8>, Problem> {
@@ -149,21 +152,7 @@ impl Batch {
         let mut refusal: Option<StoreError> = None;
         for (chunk, texts) in texts.chunks(TOGETHER_MAX).enumerate() {
             let first = chunk * TOGETHER_MAX;
-            let mut reads = Vec::with_capacity(texts.len());
-            for (at, text) in texts.iter().enumerate() {
-                reads.push(self.read(first + at, text.clone(), &types));
-            }
-            let items: Vec<Item> = stream::iter(reads).buffered(LOOK_UPS_MAX).collect().await;
-            let (mut admissions, mut open) = (Vec::new(), Vec::new());
-            for Item { key, next } in items {
-                open.push(match next {
-                    Next::Admit(admission) => {
-                        admissions.push(*admission);
-                        (key, None)
-                    }
-                    Next::Settled(settled) => (key, Some(settled.map(|admitted| *admitted))),
-                });
-            }
+            let (items, admissions) = self.read_all(first, texts, &types).await;
             let admitted = match &refusal {
                 // Nobody waits for a store that does not answer once for each of the others.
                 Some(error) => vec![Err(error.clone()); admissions.len()],
@@ -176,7 +165,7 @@ impl Batch {
                 return Err(error.clone().into());
             }
             let mut admitted = admitted.into_iter();
-            for (at, (key, settled)) in open.into_iter().enumerate() {
+            for (at, (key, settled)) in items.into_iter().enumerate() {
                 if first + at > 0 {
                     verdicts.push(b',');
                 }
@@ -186,6 +175,32 @@ impl Batch {
         }
         verdicts.extend(b"]}");
         Ok(verdicts)
+    }
+
+    /// The items from the one at `first` on, with the verdicts that are known already; and the admissions of
+    /// the others, in the same order.
+    async fn read_all(
+        &self,
+        first: usize,
+        texts: &[Bytes],
+        types: &TaskTypes,
+    ) -> (Vec<Known>, Vec<Admission>) {
+        let mut reads = Vec::with_capacity(texts.len());
+        for (at, text) in texts.iter().enumerate() {
+            reads.push(self.read(first + at, text.clone(), types));
+        }
+        let items: Vec<Item> = stream::iter(reads).buffered(LOOK_UPS_MAX).collect().await;
+        let (mut known, mut admissions) = (Vec::new(), Vec::new());
+        for Item { key, next } in items {
+            known.push(match next {
+                Next::Admit(admission) => {
+                    admissions.push(*admission);
+                    (key, None)
+                }
+                Next::Settled(settled) => (key, Some(settled.map(|admitted| *admitted))),
+            });
+        }
+        (known, admissions)
     }
 
     async fn read(&self, index: usize, text: Bytes, types: &TaskTypes) -> Item {
