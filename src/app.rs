@@ -8,6 +8,7 @@ pub mod greeting;
 pub mod log_buffer;
 pub mod logging;
 pub mod outside;
+pub mod reload;
 pub mod signal;
 pub mod wiring;
 
@@ -15,42 +16,44 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::blobs::Blobs;
-use crate::config::{Drain, Settings};
+use crate::catalogue::Catalogue;
+use crate::config::{Drain, Settings, Sources};
 use crate::http::api::{Api, Parts};
 use crate::runners::command::launcher::Launcher;
 use crate::runners::{self, Surroundings};
-use crate::sandbox::Sandbox;
 use crate::store::Store;
 use crate::worker::pool::{End, Pool};
 use crate::worker::{Tools, Workshop, herald, rescuer, sweeper};
 use crate::worker_gauge::WorkerGauge;
 use folder::Folders;
 use outside::Outside;
+use reload::Reload;
 use signal::{Signal, Signals};
 
 pub use wiring::openapi;
 
 /// Serves and works until a signal ends it.
-pub fn run(settings: Settings) -> anyhow::Result<()> {
+pub fn run(settings: Settings, sources: Sources) -> anyhow::Result<()> {
     let _last_lines = logging::start(&settings.log);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    let ended = runtime.block_on(serve(settings));
+    let ended = runtime.block_on(serve(settings, sources));
     // What blocks a thread now is of no use to anyone.
     runtime.shutdown_background();
     ended
 }
 
-async fn serve(settings: Settings) -> anyhow::Result<()> {
+async fn serve(settings: Settings, sources: Sources) -> anyhow::Result<()> {
     let mut signals = Signals::listen().context("cannot listen for signals")?;
+    let hang_ups = signal::hang_ups().context("cannot listen for signals")?;
     let folders = Folders::open(&settings.storage)?;
     let blobs = wiring::open_blobs(folders.blobs(), &settings)?;
     let store = wiring::open_store(folders.data(), &settings).await?;
@@ -76,10 +79,11 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         settings.types.run_inside().map(str::to_owned).collect(),
         settings.workers,
     );
+    let catalogue = Catalogue::new(settings.types.clone());
     let api = Api::new(Parts {
         store: store.clone(),
         blobs: blobs.clone(),
-        types: Arc::new(settings.types.clone()),
+        types: catalogue.clone(),
         limits: settings.limits.clone(),
         edge: settings.edge.clone(),
         waiting: Semaphore::new(settings.limits.waiting_requests_max),
@@ -89,7 +93,24 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         workers: gauge.clone(),
         sandbox: wiring::sandbox_layers(&sandbox).await,
     });
-    let work = Work::start(&settings, store.clone(), blobs, gauge, sandbox, outside)?;
+    let surroundings = Surroundings {
+        folder: settings.folder.clone(),
+        launcher: Launcher::this_binary().context("cannot find this program's file")?,
+        sandbox,
+        limits: settings.limits.clone(),
+        egress: outside.egress,
+        notify: outside.notify,
+        pages: outside.pages,
+        parsing: Arc::new(Semaphore::new(settings.workers.max(1))),
+    };
+    let (work, shop) = Work::start(&settings, store.clone(), blobs, gauge, &surroundings);
+    let reload = Reload {
+        sources,
+        catalogue,
+        shop,
+        surroundings,
+    };
+    tokio::spawn(reload.run(hang_ups, draining.clone()));
     let stop_http = CancellationToken::new();
     let http = tokio::spawn(wiring::serve_http(
         listener,
@@ -148,24 +169,14 @@ struct Work {
 }
 
 impl Work {
+    /// What runs, and the way to show it other types.
     fn start(
         settings: &Settings,
         store: Arc<dyn Store>,
         blobs: Arc<dyn Blobs>,
         gauge: WorkerGauge,
-        sandbox: Sandbox,
-        outside: Outside,
-    ) -> anyhow::Result<Work> {
-        let surroundings = Surroundings {
-            folder: settings.folder.clone(),
-            launcher: Launcher::this_binary().context("cannot find this program's file")?,
-            sandbox,
-            limits: settings.limits.clone(),
-            egress: outside.egress,
-            notify: outside.notify,
-            pages: outside.pages,
-            parsing: Arc::new(Semaphore::new(settings.workers.max(1))),
-        };
+        surroundings: &Surroundings,
+    ) -> (Work, watch::Sender<Workshop>) {
         let stop_upkeep = CancellationToken::new();
         let upkeep = [
             tokio::spawn(rescuer::run(
@@ -185,7 +196,7 @@ impl Work {
             )),
         ];
         let shop = Workshop::new(Tools {
-            runners: runners::for_types(&settings.types, &surroundings),
+            runners: runners::for_types(&settings.types, surroundings),
             types: Arc::new(settings.types.clone()),
             limits: settings.limits.clone(),
             gauge,
@@ -193,13 +204,15 @@ impl Work {
             blobs,
         });
         let end = End::default();
-        let pool = (settings.workers > 0).then(|| Pool::new(shop, end.clone()));
-        Ok(Work {
+        let (shop, shops) = watch::channel(shop);
+        let pool = (settings.workers > 0).then(|| Pool::new(shops, end.clone()));
+        let work = Work {
             pool: pool.map(|pool| tokio::spawn(pool.run())),
             end,
             stop_upkeep,
             upkeep,
-        })
+        };
+        (work, shop)
     }
 
     /// Leases no more, gives attempts the grace to end, and hands back the others.

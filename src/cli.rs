@@ -52,11 +52,12 @@ pub enum CliError {
 }
 
 fn serve(matches: &ArgMatches) -> ExitCode {
-    let settings = match Settings::load(arguments::sources(matches)) {
+    let sources = arguments::sources(matches);
+    let settings = match Settings::load(sources.clone()) {
         Ok(settings) => settings,
         Err(error) => return ended(Err(error.into())),
     };
-    match app::run(settings) {
+    match app::run(settings, sources) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => ended(Err(CliError::Failed(format!("{error:#}")))),
     }

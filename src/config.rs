@@ -133,7 +133,7 @@ impl Settings {
             mail,
             webhook_secret: outside::webhook_secret(layers)?,
             types: task_types(&file, &defaults)?,
-            limits: file.limits.limits()?,
+            limits: limits(&file)?,
             log: log(layers)?,
             folder: match file.folder.as_os_str().is_empty() {
                 true => PathBuf::from("."),
@@ -158,6 +158,11 @@ fn defaults(layers: &Layers, file: &File) -> Result<Defaults, ConfigError> {
     })
 }
 
+fn limits(file: &File) -> Result<Limits, ConfigError> {
+    let limits = file.limits.clone().limits();
+    limits.map_err(|error| file.locate("limits", error))
+}
+
 /// The built-in types, changed and joined by those of the file.
 fn task_types(file: &File, defaults: &Defaults) -> Result<TaskTypes, ConfigError> {
     let mut types = Vec::new();
@@ -165,7 +170,8 @@ fn task_types(file: &File, defaults: &Defaults) -> Result<TaskTypes, ConfigError
         types.extend(builtin::task_type(name, defaults)?);
     }
     for (name, table) in &file.task_types {
-        types.push(table.task_type(name, defaults, &file.folder)?);
+        let made = table.task_type(name, defaults, &file.folder);
+        types.push(made.map_err(|error| file.locate(&format!("task_types.{name}"), error))?);
     }
     Ok(types.into_iter().collect())
 }

@@ -30,6 +30,7 @@ pub mod listener;
 pub mod media_type;
 pub mod metrics;
 pub mod openapi;
+pub mod openapi_types;
 pub mod pauses;
 pub mod prefer;
 pub mod problem;
@@ -96,14 +97,14 @@ pub fn openapi() -> OpenApi {
 
 /// The same as JSON, with the params of these task types.
 pub fn document(types: &TaskTypes) -> Value {
-    openapi::with_params(openapi(), types)
+    openapi_types::with_task_types(&openapi(), types)
 }
 
 /// Everything that is served, with all layers. Below the base path, if there is one; the probes also
 /// without it, since whatever asks them need not know it.
 pub fn router(api: Api) -> Router {
     let (routes, document) = routes().split_for_parts();
-    let document = docs::router(document, &api.types, &api.edge.base_path);
+    let document = docs::router(document, &api.edge.base_path);
     let routes = routes.merge(document);
     let routes = match api.edge.base_path.as_str() {
         "" => routes,

@@ -80,6 +80,7 @@
 
 pub mod app;
 pub mod blobs;
+pub mod catalogue;
 pub mod cli;
 pub mod config;
 pub mod cryptography;

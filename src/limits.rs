@@ -15,6 +15,9 @@ pub struct Limits {
     pub header_bytes_max: usize,
     pub header_fields_max: usize,
     pub json_body_bytes_max: usize,
+    /// Of a batch as a whole; each of its items is bounded as a submission alone.
+    pub batch_body_bytes_max: usize,
+    pub batch_items_max: usize,
     pub file_bytes_max: u64,
     pub multipart_parts_max: usize,
     pub connections_max: usize,
@@ -43,6 +46,8 @@ impl Default for Limits {
             header_bytes_max: 32 * 1024,
             header_fields_max: 64,
             json_body_bytes_max: 1024 * 1024,
+            batch_body_bytes_max: 16 * 1024 * 1024,
+            batch_items_max: 1000,
             file_bytes_max: 10 * 1024 * 1024 * 1024,
             multipart_parts_max: 32,
             connections_max: 10_000,

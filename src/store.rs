@@ -33,6 +33,16 @@ pub trait Store: Send + Sync + 'static {
     /// Decides whether a submission is new, a duplicate or refused, and records and enqueues it.
     async fn admit(&self, admission: Admission) -> Result<Admitted, StoreError>;
 
+    /// [`Store::admit`] for each of them, decided in their order, so that a later one may be a duplicate of an
+    /// earlier one. A store takes many in one step; what one meets harms no other, unless their step fails.
+    async fn admit_many(&self, admissions: Vec<Admission>) -> Vec<Result<Admitted, StoreError>> {
+        let mut admitted = Vec::with_capacity(admissions.len());
+        for admission in admissions {
+            admitted.push(self.admit(admission).await);
+        }
+        admitted
+    }
+
     /// What [`Store::admit`] would decide; changes nothing.
     async fn check(&self, admission: Admission) -> Result<Checked, StoreError>;
 
@@ -186,6 +196,8 @@ pub struct Admission {
     pub submission: Submission,
     pub rule: FingerprintRule,
     pub fingerprint: Fingerprint,
+    /// The same content under those older versions of its type that answer for it, the newest first.
+    pub older: Vec<Fingerprint>,
     pub request_id: String,
     /// Bytes of files that the client did not have to send, or that need not be stored again, if this is a duplicate.
     pub bytes_not_sent: u64,
@@ -200,6 +212,14 @@ impl Admission {
     ) -> Self {
         let rule = submission.task_type.fingerprint_rule();
         let fingerprint = submission.fingerprint(&user, &rule);
+        let under = |version| {
+            let rule = FingerprintRule {
+                version,
+                ..rule.clone()
+            };
+            submission.fingerprint(&user, &rule)
+        };
+        let older = submission.task_type.older_versions().map(under).collect();
         Admission {
             task_id: TaskId::random(&user),
             user,
@@ -207,6 +227,7 @@ impl Admission {
             submission,
             rule,
             fingerprint,
+            older,
             request_id,
             bytes_not_sent: 0,
         }

@@ -36,6 +36,7 @@ pub struct Workshop {
     handovers: Arc<Semaphore>,
 }
 
+#[derive(Clone)]
 pub struct Tools {
     pub store: Arc<dyn Store>,
     pub blobs: Arc<dyn Blobs>,
@@ -51,6 +52,18 @@ impl Workshop {
         Workshop {
             tools: Arc::new(tools),
             handovers: Arc::new(Semaphore::new(handover::WATCHED_MAX)),
+        }
+    }
+
+    /// The same, for other types.
+    pub fn with(&self, types: Arc<TaskTypes>, runners: Runners) -> Self {
+        Workshop {
+            tools: Arc::new(Tools {
+                types,
+                runners,
+                ..Tools::clone(&self.tools)
+            }),
+            handovers: self.handovers.clone(),
         }
     }
 }

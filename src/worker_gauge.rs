@@ -14,7 +14,7 @@ pub struct WorkerGauge(Arc<Process>);
 #[derive(Debug)]
 struct Process {
     name: String,
-    types: BTreeSet<String>,
+    types: Mutex<BTreeSet<String>>,
     capacity: usize,
     since: Timestamp,
     running: Mutex<Running>,
@@ -40,7 +40,7 @@ impl WorkerGauge {
     pub fn new(name: String, types: BTreeSet<String>, capacity: usize) -> Self {
         WorkerGauge(Arc::new(Process {
             name,
-            types,
+            types: Mutex::new(types),
             capacity,
             since: now(),
             running: Mutex::default(),
@@ -59,6 +59,11 @@ impl WorkerGauge {
         }
     }
 
+    /// From now on this process runs these.
+    pub fn set_types(&self, types: BTreeSet<String>) {
+        *self.types() = types;
+    }
+
     pub fn capacity(&self) -> usize {
         self.0.capacity
     }
@@ -72,7 +77,6 @@ impl WorkerGauge {
     pub fn report(&self) -> Worker {
         let Process {
             name,
-            types,
             capacity,
             since,
             ..
@@ -83,7 +87,7 @@ impl WorkerGauge {
             place: Place::Inside {
                 capacity: *capacity as u64,
             },
-            types: types.clone(),
+            types: self.types().clone(),
             running: running.tasks.len() as u64,
             tasks: running
                 .tasks
@@ -94,6 +98,10 @@ impl WorkerGauge {
             since: *since,
             heard_at: now(),
         }
+    }
+
+    fn types(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.0.types.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn running(&self) -> MutexGuard<'_, Running> {

@@ -1,4 +1,4 @@
-//! Signals that end the process.
+//! Signals that end the process, and the one that does not.
 
 use std::io;
 
@@ -33,4 +33,9 @@ impl Signals {
             _ = self.interrupt.recv() => Signal::Interrupt,
         }
     }
+}
+
+/// SIGHUP, which from now on asks for the configuration to be read anew.
+pub fn hang_ups() -> io::Result<unix::Signal> {
+    unix::signal(SignalKind::hangup())
 }

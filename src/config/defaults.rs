@@ -6,7 +6,9 @@ use super::error::ConfigError;
 use super::retention_table::RetentionTable;
 use crate::domain::retry::RetryPolicy;
 use crate::domain::task::Priority;
-use crate::domain::task_type::{DedupMode, DedupPolicy, FilesRule, RunnerSpec, TaskType};
+use crate::domain::task_type::{
+    DedupMode, DedupPolicy, FilesRule, OnOlderVersion, RunnerSpec, TaskType,
+};
 use crate::egress::rules::Rules;
 
 /// Set by variables such as `DEDUPLICATION_TTL` and by `[retention]`.
@@ -61,6 +63,7 @@ impl Defaults {
                 window: self.window,
                 window_max: self.window.max(Self::WINDOW_MAX),
                 max_resubmissions: self.retries,
+                on_older_version: OnOlderVersion::Rerun,
             },
             retry: RetryPolicy {
                 max_attempts: self.retries.saturating_add(1),

@@ -2,17 +2,39 @@
 
 /// One text for the operator: what is wrong, and where it was written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct ConfigError(String);
+#[error("{text}")]
+pub struct ConfigError {
+    text: String,
+    /// The member of a table that is wrong, such as `retry.jitter`, until its line is said.
+    member: Option<&'static str>,
+}
 
 impl ConfigError {
     pub fn new(text: impl Into<String>) -> Self {
-        ConfigError(text.into())
+        ConfigError {
+            text: text.into(),
+            member: None,
+        }
     }
 
     /// Says where it was written, in front of the text.
     pub fn at(self, place: &str) -> Self {
-        ConfigError(format!("{place}: {}", self.0))
+        ConfigError {
+            text: format!("{place}: {}", self.text),
+            ..self
+        }
+    }
+
+    /// Says which member of a table it is about, unless that is said more closely already.
+    pub fn of(self, member: &'static str) -> Self {
+        ConfigError {
+            member: self.member.or(Some(member)),
+            ..self
+        }
+    }
+
+    pub fn member(&self) -> Option<&'static str> {
+        self.member
     }
 }
 
@@ -25,7 +47,7 @@ pub fn with_suggestion<'a>(
     let distance = |other: &&str| strsim::damerau_levenshtein(name, other);
     let nearest = known.into_iter().min_by_key(distance);
     match nearest.filter(|other| distance(other) <= name.len().max(other.len()) / 2) {
-        Some(nearest) => ConfigError(format!("{text}; did you mean `{nearest}`?")),
-        None => ConfigError(text),
+        Some(nearest) => ConfigError::new(format!("{text}; did you mean `{nearest}`?")),
+        None => ConfigError::new(text),
     }
 }

@@ -1,5 +1,6 @@
 //! `justonce.toml`: the settings of the table at its top level, and some kinds of tables.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -25,6 +26,8 @@ pub struct File {
     pub retention: RetentionTable,
     pub task_types: BTreeMap<String, TypeTable>,
     pub egress: EgressTable,
+    /// Where each member was written, by its dotted path.
+    places: BTreeMap<String, String>,
 }
 
 /// Where the file is when nobody says.
@@ -56,6 +59,7 @@ impl File {
             ..File::default()
         };
         for (key, value) in document.into_inner() {
+            text.find_places("", &key, &value, &mut file.places);
             match key.get_ref().as_ref() {
                 "egress" => file.egress = text.table(value)?,
                 "smtp" => smtp = text.table(value)?,
@@ -72,6 +76,23 @@ impl File {
         }
         smtp.join(&mut file.settings)?;
         Ok(file)
+    }
+
+    /// Says in which line of the `table` its mistake is: that of the member that it is about, or of the table.
+    pub fn locate(&self, table: &str, error: ConfigError) -> ConfigError {
+        let mut path = match error.member() {
+            Some(member) => format!("{table}.{member}"),
+            None => table.to_owned(),
+        };
+        loop {
+            if let Some(place) = self.places.get(&path) {
+                return error.at(place);
+            }
+            match path.rfind('.') {
+                Some(end) => path.truncate(end),
+                None => return error,
+            }
+        }
     }
 }
 
@@ -113,6 +134,26 @@ impl Text<'_> {
         Ok(Given { text, origin })
     }
 
+    /// Notes where a member and all below it were written.
+    fn find_places(
+        &self,
+        above: &str,
+        key: &Spanned<Cow<'_, str>>,
+        value: &Spanned<DeValue<'_>>,
+        places: &mut BTreeMap<String, String>,
+    ) {
+        let path = match above {
+            "" => key.get_ref().to_string(),
+            above => format!("{above}.{}", key.get_ref()),
+        };
+        if let DeValue::Table(members) = value.get_ref() {
+            for (key, value) in members {
+                self.find_places(&path, key, value, places);
+            }
+        }
+        places.insert(path, self.place(key.span().start));
+    }
+
     fn place(&self, offset: usize) -> String {
         let before = self.text.get(..offset).unwrap_or_default();
         let line = before.matches('\n').count() + 1;
@@ -126,7 +167,7 @@ impl Text<'_> {
         format!("{}, line {line}, column {column}", self.name.display())
     }
 
-    fn unknown_key(&self, key: &Spanned<std::borrow::Cow<'_, str>>) -> ConfigError {
+    fn unknown_key(&self, key: &Spanned<Cow<'_, str>>) -> ConfigError {
         let name = key.get_ref();
         let known = SETTINGS.iter().map(|setting| setting.key).chain(TABLES);
         with_suggestion(format!("`{name}` is no setting"), name, known)

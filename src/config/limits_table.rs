@@ -17,6 +17,8 @@ pub struct LimitsTable {
     header_bytes_max: Option<usize>,
     header_fields_max: Option<usize>,
     json_body_bytes_max: Option<usize>,
+    batch_body_bytes_max: Option<usize>,
+    batch_items_max: Option<usize>,
     file_bytes_max: Option<u64>,
     multipart_parts_max: Option<usize>,
     connections_max: Option<usize>,
@@ -48,6 +50,10 @@ impl LimitsTable {
             json_body_bytes_max: self
                 .json_body_bytes_max
                 .unwrap_or(usual.json_body_bytes_max),
+            batch_body_bytes_max: self
+                .batch_body_bytes_max
+                .unwrap_or(usual.batch_body_bytes_max),
+            batch_items_max: self.batch_items_max.unwrap_or(usual.batch_items_max),
             file_bytes_max: self.file_bytes_max.unwrap_or(usual.file_bytes_max),
             multipart_parts_max: self
                 .multipart_parts_max
@@ -75,26 +81,38 @@ impl LimitsTable {
 
 /// Bounds that contradict each other, or that nothing could pass, refuse to start.
 fn check(limits: &Limits) -> Result<(), ConfigError> {
-    let refuse = |text: &str| Err(ConfigError::new(text));
+    let refuse = |member, text: &str| Err(ConfigError::new(text).of(member));
     if limits.header_timeout.is_zero() || limits.keep_alive_idle.is_zero() {
-        return refuse("header_timeout_seconds and keep_alive_idle_seconds must be above 0");
+        let member = match limits.header_timeout.is_zero() {
+            true => "header_timeout_seconds",
+            false => "keep_alive_idle_seconds",
+        };
+        return refuse(
+            member,
+            "header_timeout_seconds and keep_alive_idle_seconds must be above 0",
+        );
     }
     if limits.header_bytes_max < HEADER_BYTES_MIN {
-        return refuse("header_bytes_max must be at least 8192");
+        return refuse("header_bytes_max", "header_bytes_max must be at least 8192");
     }
     if limits.result_inline_bytes_max > limits.result_bytes_max {
-        return refuse("result_inline_bytes_max is above result_bytes_max");
+        return refuse(
+            "result_inline_bytes_max",
+            "result_inline_bytes_max is above result_bytes_max",
+        );
     }
     let counts = [
         ("header_fields_max", limits.header_fields_max),
         ("json_body_bytes_max", limits.json_body_bytes_max),
+        ("batch_body_bytes_max", limits.batch_body_bytes_max),
+        ("batch_items_max", limits.batch_items_max),
         ("multipart_parts_max", limits.multipart_parts_max),
         ("connections_max", limits.connections_max),
         ("result_bytes_max", limits.result_bytes_max),
         ("page_bytes_max", limits.page_bytes_max),
     ];
     match counts.into_iter().find(|(_, count)| *count == 0) {
-        Some((name, _)) => refuse(&format!("{name} must be above 0")),
+        Some((name, _)) => refuse(name, &format!("{name} must be above 0")),
         None => Ok(()),
     }
 }

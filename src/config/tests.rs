@@ -1,5 +1,5 @@
 use super::*;
-use crate::domain::task_type::{DedupMode, FilesRule, RunnerSpec};
+use crate::domain::task_type::{DedupMode, FilesRule, OnOlderVersion, RunnerSpec};
 use crate::http::api::AuthMode;
 use storage::StoreChoice;
 
@@ -132,7 +132,7 @@ fn a_types_own_table_wins_over_variables() {
         params_schema = { type = "object", required = ["size"] }
         version = 2
         require_key = true
-        dedup = { mode = "reject", ignore = ["/trace_id"], window_seconds = 7200, on_older_version = "rerun" }
+        dedup = { mode = "reject", ignore = ["/trace_id"], window_seconds = 7200, on_older_version = "reuse" }
         retry = { max_attempts = 2, first_delay_seconds = 0.5, factor = 3.0, max_delay_seconds = 60, jitter = 0.0 }
         timeout_seconds = 10
         lease_seconds = 5
@@ -148,6 +148,7 @@ fn a_types_own_table_wins_over_variables() {
     assert_eq!(made.dedup.mode, DedupMode::Reject);
     assert_eq!(made.dedup.window, Duration::from_secs(7200));
     assert_eq!(made.dedup.max_resubmissions, 7);
+    assert_eq!(made.dedup.on_older_version, OnOlderVersion::Reuse);
     assert_eq!(made.retry.max_attempts, 2);
     assert_eq!(made.retry.first_delay, Duration::from_millis(500));
     assert_eq!(
@@ -269,8 +270,8 @@ fn what_cannot_hold_refuses_to_start() {
             "dedup.by comes with a later release",
         ),
         (
-            table("dedup = { on_older_version = \"return\" }"),
-            "comes with a later release",
+            table("dedup = { on_older_version = \"reruns\" }"),
+            "did you mean `rerun`?",
         ),
         (
             table("dedup = { ignore = [\"trace_id\"] }"),
@@ -324,6 +325,42 @@ fn what_cannot_hold_refuses_to_start() {
         let refused = refusal(&file, &[]);
         assert!(refused.contains(expected), "{file}\n{refused}");
     }
+}
+
+#[test]
+fn a_mistake_is_shown_with_its_line() {
+    let table = "[task_types.t]\nrunner = { command = [\"x\"] }\n";
+    for (members, place) in [
+        ("priority = 10", "line 3, column 1"),
+        ("\nconcurrency = 0", "line 4, column 1"),
+        ("dedup = { mode = \"retrun\" }", "line 3, column 11"),
+        ("dedup = { ignore = [\"a\"] }", "line 3, column 11"),
+        (
+            "[task_types.t.retry]\nmax_attempts = 2\njitter = 2.0",
+            "line 5, column 1",
+        ),
+        ("timeout_seconds = 5\nlease_seconds = 6", "line 4, column 1"),
+        (
+            "params_schema = { type = \"nonsense\" }",
+            "line 3, column 1",
+        ),
+        ("retention = { result_seconds = 5 }", "line 3, column 15"),
+        ("[limits]\nconnections_max = 0", "line 4, column 1"),
+        ("[task_types.u]\nversion = 2", "line 3, column 13"),
+        (
+            "[task_types.u]\nrunner = { builtin = \"ecko\" }",
+            "line 4, column 1",
+        ),
+    ] {
+        let refused = refusal(&format!("{table}{members}"), &[]);
+        assert!(
+            refused.contains(&format!("justonce.toml, {place}: ")),
+            "{members}\n{refused}"
+        );
+    }
+    let refused = refusal(&format!("{table}priority = 10"), &[]);
+    let said = "line 3, column 1: task type `t`: priority is 0 (first) to 9 (last)";
+    assert!(refused.ends_with(said), "{refused}");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use super::retention_table::RetentionTable;
 use super::seconds::Seconds;
 use crate::domain::schema::ParamsSchema;
 use crate::domain::task::Priority;
-use crate::domain::task_type::{DedupMode, FilesRule, RunnerSpec, TaskType};
+use crate::domain::task_type::{DedupMode, FilesRule, OnOlderVersion, RunnerSpec, TaskType};
 use crate::egress::rules::Refusal;
 
 /// What a table may say. A member that is known but not built yet stands here too, so that it is
@@ -114,16 +114,19 @@ impl TypeTable {
     ) -> Result<TaskType, ConfigError> {
         check_word("the name", name)?;
         self.refuse_what_comes_later()?;
-        let mut made = self.base(name, defaults)?;
+        let base = self.base(name, defaults);
+        let mut made = base.map_err(|error| error.of("runner"))?;
         if let Some(source) = &self.params_schema {
-            made.params_schema = Some(source.compile(folder)?);
+            let schema = source.compile(folder);
+            made.params_schema = Some(schema.map_err(|error| error.of("params_schema"))?);
         }
         if let Some(priority) = self.priority {
             made.priority = Priority::new(priority)
-                .ok_or_else(|| ConfigError::new("priority is 0 (first) to 9 (last)"))?;
+                .ok_or_else(|| ConfigError::new("priority is 0 (first) to 9 (last)"))
+                .map_err(|error| error.of("priority"))?;
         }
         if self.concurrency == Some(0) {
-            return Err(ConfigError::new("concurrency must be above 0"));
+            return Err(ConfigError::new("concurrency must be above 0").of("concurrency"));
         }
         made.description = self.description.clone().unwrap_or(made.description);
         made.version = self.version.unwrap_or(made.version);
@@ -138,7 +141,9 @@ impl TypeTable {
             retry.set(&mut made)?;
         }
         let retention = self.retention.unwrap_or_default().or(defaults.retention);
-        made.retention = retention.retention(made.dedup.window)?;
+        made.retention = retention
+            .retention(made.dedup.window)
+            .map_err(|error| error.of("retention.result_seconds"))?;
         Ok(made)
     }
 
@@ -149,7 +154,7 @@ impl TypeTable {
             ("rate", self.rate.is_some()),
         ];
         match later.into_iter().find(|(_, given)| *given) {
-            Some((name, _)) => Err(comes_later(name)),
+            Some((name, _)) => Err(comes_later(name).of(name)),
             None => Ok(()),
         }
     }
@@ -180,7 +185,8 @@ impl TypeTable {
                 if self.concurrency.is_some() {
                     return Err(ConfigError::new(
                         "concurrency bounds attempts in this process, and runner.external runs none here",
-                    ));
+                    )
+                    .of("concurrency"));
                 }
                 defaults.task_type(name, RunnerSpec::External)
             }
@@ -216,20 +222,23 @@ impl TypeTable {
     fn set_times(&self, made: &mut TaskType) -> Result<(), ConfigError> {
         if let Some(Seconds(timeout)) = self.timeout_seconds {
             if timeout.is_zero() {
-                return Err(ConfigError::new("timeout_seconds must be above 0"));
+                let error = ConfigError::new("timeout_seconds must be above 0");
+                return Err(error.of("timeout_seconds"));
             }
             made.timeout = timeout;
         }
         match self.lease_seconds {
             Some(lease) if lease < LEASE_MIN => {
-                return Err(ConfigError::new("lease_seconds must be at least 1"));
+                let error = ConfigError::new("lease_seconds must be at least 1");
+                return Err(error.of("lease_seconds"));
             }
             Some(Seconds(lease)) if lease > made.timeout => {
                 return Err(ConfigError::new(format!(
                     "lease_seconds ({}) is above timeout_seconds ({})",
                     lease.as_secs_f64(),
                     made.timeout.as_secs_f64()
-                )));
+                ))
+                .of("lease_seconds"));
             }
             Some(Seconds(lease)) => made.lease = lease,
             None => {}
@@ -267,23 +276,25 @@ impl SchemaSource {
 impl DedupTable {
     fn set(&self, made: &mut TaskType) -> Result<(), ConfigError> {
         if self.by.is_some() {
-            return Err(comes_later("dedup.by"));
-        }
-        if let Some(word) = self.on_older_version.as_deref().filter(|w| *w != "rerun") {
-            return Err(comes_later(&format!("dedup.on_older_version = {word:?}")));
+            return Err(comes_later("dedup.by").of("dedup.by"));
         }
         let dedup = &mut made.dedup;
+        if let Some(word) = &self.on_older_version {
+            let word = on_older_version(word);
+            dedup.on_older_version = word.map_err(|error| error.of("dedup.on_older_version"))?;
+        }
         if let Some(word) = &self.mode {
-            dedup.mode = mode(word)?;
+            dedup.mode = mode(word).map_err(|error| error.of("dedup.mode"))?;
         }
         if let Some(pointers) = &self.ignore {
             pointers
                 .iter()
-                .try_for_each(|pointer| check_pointer(pointer))?;
+                .try_for_each(|pointer| check_pointer(pointer))
+                .map_err(|error| error.of("dedup.ignore"))?;
             dedup.ignore = pointers.clone();
         }
         if let Some(group) = &self.group {
-            check_word("dedup.group", group)?;
+            check_word("dedup.group", group).map_err(|error| error.of("dedup.group"))?;
             dedup.group = Some(group.clone());
         }
         dedup.file_name = self.include_file_name.unwrap_or(dedup.file_name);
@@ -292,7 +303,8 @@ impl DedupTable {
             Some(Seconds(longest)) if longest < dedup.window => {
                 return Err(ConfigError::new(
                     "dedup.window_seconds is above dedup.window_max_seconds",
-                ));
+                )
+                .of("dedup.window_max_seconds"));
             }
             Some(Seconds(longest)) => longest,
             None => dedup.window.max(Defaults::WINDOW_MAX),
@@ -304,7 +316,7 @@ impl DedupTable {
 
 impl RetryTable {
     fn set(&self, made: &mut TaskType) -> Result<(), ConfigError> {
-        let refuse = |text: &str| Err(ConfigError::new(text));
+        let refuse = |member, text: &str| Err(ConfigError::new(text).of(member));
         let retry = &mut made.retry;
         retry.max_attempts = self.max_attempts.unwrap_or(retry.max_attempts);
         retry.factor = self.factor.unwrap_or(retry.factor);
@@ -312,19 +324,22 @@ impl RetryTable {
         retry.first_delay = self.first_delay_seconds.map_or(retry.first_delay, |s| s.0);
         retry.max_delay = match self.max_delay_seconds {
             Some(Seconds(longest)) if longest < retry.first_delay => {
-                return refuse("retry.first_delay_seconds is above retry.max_delay_seconds");
+                return refuse(
+                    "retry.max_delay_seconds",
+                    "retry.first_delay_seconds is above retry.max_delay_seconds",
+                );
             }
             Some(Seconds(longest)) => longest,
             None => retry.max_delay.max(retry.first_delay),
         };
         if !(1..=ATTEMPTS_MAX).contains(&retry.max_attempts) {
-            return refuse("retry.max_attempts is 1 to 1000");
+            return refuse("retry.max_attempts", "retry.max_attempts is 1 to 1000");
         }
         if !(1.0..=FACTOR_MAX).contains(&retry.factor) {
-            return refuse("retry.factor is 1.0 to 100.0");
+            return refuse("retry.factor", "retry.factor is 1.0 to 100.0");
         }
         if !(0.0..=1.0).contains(&retry.jitter) {
-            return refuse("retry.jitter is 0.0 to 1.0");
+            return refuse("retry.jitter", "retry.jitter is 0.0 to 1.0");
         }
         Ok(())
     }
@@ -342,6 +357,18 @@ fn mode(word: &str) -> Result<DedupMode, ConfigError> {
             format!("there is no dedup.mode {word:?}"),
             word,
             ["return", "reject", "none"],
+        )),
+    }
+}
+
+fn on_older_version(word: &str) -> Result<OnOlderVersion, ConfigError> {
+    match word {
+        "rerun" => Ok(OnOlderVersion::Rerun),
+        "reuse" => Ok(OnOlderVersion::Reuse),
+        _ => Err(with_suggestion(
+            format!("there is no dedup.on_older_version {word:?}"),
+            word,
+            ["rerun", "reuse"],
         )),
     }
 }

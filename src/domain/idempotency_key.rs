@@ -44,6 +44,15 @@ impl IdempotencyKey {
         }
     }
 
+    /// The key of the item at `index` of a batch that carries this one: `{key}/{index}`.
+    pub fn of_item(&self, index: usize) -> Result<Self, KeyError> {
+        let text = format!("{}/{index}", self.0);
+        match text.len() {
+            ..=Self::LENGTH_MAX => Ok(IdempotencyKey(text.into())),
+            _ => Err(KeyError::TooLong),
+        }
+    }
+
     /// A key that a store hands back: it was valid when it went in.
     pub fn from_store(text: &str) -> Self {
         IdempotencyKey(text.into())

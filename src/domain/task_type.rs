@@ -82,6 +82,18 @@ pub struct DedupPolicy {
     pub window_max: Duration,
     /// New tasks for one fingerprint within a window after its first failure.
     pub max_resubmissions: u32,
+    pub on_older_version: OnOlderVersion,
+}
+
+/// What becomes of content that was submitted under an older version of its type.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnOlderVersion {
+    /// It is new work.
+    #[default]
+    Rerun,
+    /// A task of an older version that has not ended, or succeeded within its window, answers for it.
+    Reuse,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -158,6 +170,7 @@ impl TaskType {
                 window: Duration::ZERO,
                 window_max: Duration::MAX,
                 max_resubmissions: 0,
+                on_older_version: OnOlderVersion::Rerun,
             },
             retry: RetryPolicy {
                 max_attempts: 1,
@@ -183,6 +196,19 @@ impl TaskType {
             | RunnerSpec::Http(_)
             | RunnerSpec::External => None,
         }
+    }
+
+    /// Versions before today's that may answer, at most.
+    pub const OLDER_VERSIONS_MAX: u32 = 8;
+
+    /// The versions before today's whose tasks answer too, the newest first.
+    pub fn older_versions(&self) -> impl Iterator<Item = u32> {
+        let answering = match self.dedup.on_older_version {
+            OnOlderVersion::Rerun => 0,
+            OnOlderVersion::Reuse => Self::OLDER_VERSIONS_MAX,
+        };
+        let oldest = self.version.saturating_sub(answering);
+        (oldest..self.version).rev()
     }
 
     /// The rule that makes fingerprints of this type today.

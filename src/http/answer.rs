@@ -27,18 +27,33 @@ pub async fn to_submission(
     head: &SubmissionHead,
     admitted: Admitted,
 ) -> Result<Response, Problem> {
+    let (answer, matched_by) = acknowledged(api, admitted)?;
+    acknowledge(api, head, answer, matched_by).await
+}
+
+/// The task that a submission gets, and what matched if it is a duplicate; or why it gets none.
+pub fn acknowledged(
+    api: &Api,
+    admitted: Admitted,
+) -> Result<(AdmissionAnswer, Option<MatchedBy>), Problem> {
     match admitted {
-        Admitted::New(answer) => acknowledge(api, head, answer, None).await,
-        Admitted::Duplicate { answer, matched_by } => {
-            acknowledge(api, head, answer, Some(matched_by)).await
-        }
+        Admitted::New(answer) => Ok((answer, None)),
+        Admitted::Duplicate { answer, matched_by } => Ok((answer, Some(matched_by))),
         Admitted::KeyReused { differs } => Err(Problem::new(
             Code::IdempotencyKeyReused,
             "This key names an earlier submission with other content.",
         )
         .with("differs", differs)),
         Admitted::KeyForgotten => Err(forgotten()),
-        Admitted::Rejected(task) => Err(duplicate(api, &task.id)),
+        Admitted::Rejected(task) => {
+            let problem = duplicate(api, &task.id)
+                .with("matched_by", "fingerprint")
+                .with("matched_since", task.created_at.to_string());
+            Err(match task.dedup_expires_at {
+                Some(at) => problem.with("matched_until", at.to_string()),
+                None => problem,
+            })
+        }
         Admitted::FileUnknown(sha256) => Err(file_reference::unknown(&sha256)),
         Admitted::QueueFull => Err(Problem::new(
             Code::QueueFull,
@@ -56,7 +71,11 @@ async fn acknowledge(
     let ended_before = answer.task.state.is_ended();
     let waited = wait::for_end(api, *answer.task, head.prefer.wait()).await;
     let task = &waited.task;
-    let view = TaskView::of(api, task).matched(matched_by, &answer.ignored);
+    let key_expires_at = match ended_before {
+        true => answer.key_expires_at,
+        false => key_expires_at(api, task),
+    };
+    let view = TaskView::of(api, task).matched(matched_by, key_expires_at, &answer.ignored);
     let mut response = acknowledgement(api, task, view.to_bytes()?);
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -65,11 +84,7 @@ async fn acknowledge(
     }
     if let Some(sent) = &head.key {
         headers.insert(IDEMPOTENCY_KEY, sent.as_sent.clone());
-        let expires_at = match ended_before {
-            true => answer.key_expires_at,
-            false => key_expires_at(api, task),
-        };
-        if let Some(at) = expires_at.and_then(|at| HeaderValue::try_from(at.to_string()).ok()) {
+        if let Some(at) = key_expires_at.and_then(|at| HeaderValue::try_from(at.to_string()).ok()) {
             headers.insert(IDEMPOTENCY_EXPIRES, at);
         }
     }

@@ -14,7 +14,7 @@ use super::events::pace::Pace;
 use super::key_cache::KeyCache;
 use super::request_metrics::RequestMetrics;
 use crate::blobs::Blobs;
-use crate::domain::task_type::TaskTypes;
+use crate::catalogue::Catalogue;
 use crate::limits::Limits;
 use crate::store::Store;
 use crate::worker_gauge::WorkerGauge;
@@ -33,7 +33,7 @@ struct Shared {
 pub struct Parts {
     pub store: Arc<dyn Store>,
     pub blobs: Arc<dyn Blobs>,
-    pub types: Arc<TaskTypes>,
+    pub types: Catalogue,
     pub limits: Limits,
     pub edge: Edge,
     /// Requests that wait for a task's end.

@@ -1,6 +1,6 @@
 //! `/docs`: the API to read and to try, from this binary alone; `/openapi.json`.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, header};
@@ -14,7 +14,7 @@ use utoipa_swagger_ui::Config;
 
 use super::api::Api;
 use super::code::Code;
-use super::openapi::with_params;
+use super::openapi_types::with_task_types;
 use super::problem::Problem;
 use crate::domain::task_type::TaskTypes;
 
@@ -23,25 +23,51 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'u
     img-src 'self' data:; font-src 'self' data:; connect-src 'self'; base-uri 'none'; \
     form-action 'none'; frame-ancestors 'none'";
 
-/// The document as it is sent, made once.
+/// The document, but for the task types.
 #[derive(Clone)]
-struct Document(Bytes);
+struct Document(Arc<Rendering>);
+
+struct Rendering {
+    document: OpenApi,
+    /// As it was sent last, and for which types: made anew when they are.
+    sent: Mutex<Option<(Arc<TaskTypes>, Bytes)>>,
+}
+
+impl Rendering {
+    fn of(&self, types: Arc<TaskTypes>) -> Bytes {
+        let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*sent {
+            Some((made_for, json)) if Arc::ptr_eq(made_for, &types) => return json.clone(),
+            Some(_) | None => {}
+        }
+        let json = Bytes::from(with_task_types(&self.document, &types).to_string());
+        *sent = Some((types, json.clone()));
+        json
+    }
+}
 
 /// Its routes are not part of the API, so they are not in the document.
-pub fn router(mut document: OpenApi, types: &TaskTypes, base_path: &str) -> Router<Api> {
+pub fn router(mut document: OpenApi, base_path: &str) -> Router<Api> {
     let root = if base_path.is_empty() { "/" } else { base_path };
     document.servers = Some(vec![Server::new(root)]);
-    let json = with_params(document, types).to_string();
+    let rendering = Rendering {
+        document,
+        sent: Mutex::default(),
+    };
     Router::new()
         .route("/openapi.json", get(openapi))
         .route("/docs", get(index))
         .route("/docs/", get(index_of_folder))
         .route("/docs/{*file}", get(file))
-        .layer(Extension(Document(json.into())))
+        .layer(Extension(Document(Arc::new(rendering))))
         .layer(CompressionLayer::new())
 }
 
-async fn openapi(Extension(Document(json)): Extension<Document>) -> Response {
+async fn openapi(
+    State(api): State<Api>,
+    Extension(Document(rendering)): Extension<Document>,
+) -> Response {
+    let json = rendering.of(api.types.now());
     let headers = [
         (header::CONTENT_TYPE, "application/json"),
         (header::CACHE_CONTROL, "public, max-age=60"),

@@ -11,6 +11,28 @@ use super::unquoted;
 /// Characters that a file's media type may have.
 const LENGTH_MAX: usize = 127;
 
+/// How the items of a batch come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ItemsForm {
+    /// As an array.
+    Json,
+    /// One on each line.
+    NdJson,
+}
+
+/// Refuses a body that holds no list of JSON texts before a byte of it is read: as [`require_json`], or
+/// `application/x-ndjson`.
+pub fn require_items(headers: &HeaderMap, body: &Body) -> Result<ItemsForm, Problem> {
+    let value = headers.get(header::CONTENT_TYPE);
+    match value.and_then(|value| value.to_str().ok()) {
+        Some(text) if essence(text) == "application/x-ndjson" && charset_is_utf8(text) => {
+            refuse_content_codings(headers)?;
+            Ok(ItemsForm::NdJson)
+        }
+        _ => require_json(headers, body).map(|()| ItemsForm::Json),
+    }
+}
+
 /// Refuses a body that is not plain JSON before a byte of it is read: `application/json` or
 /// `application/*+json`, in UTF-8.
 pub fn require_json(headers: &HeaderMap, body: &Body) -> Result<(), Problem> {

@@ -1,7 +1,6 @@
 //! What the OpenAPI document says besides its operations.
 
 use axum::http::Method;
-use serde_json::Value;
 use utoipa::openapi::content::Content;
 use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::response::{Response, ResponseBuilder};
@@ -10,7 +9,6 @@ use utoipa::openapi::{OpenApi, Ref, RefOr};
 use utoipa::{Modify, ToResponse, ToSchema};
 
 use super::scopes::{self, Access, Lookup};
-use crate::domain::task_type::TaskTypes;
 
 /// To be extended by the router with every operation.
 #[derive(utoipa::OpenApi)]
@@ -124,22 +122,6 @@ pub fn add_answers_of_layers(document: &mut OpenApi) {
             }
         }
     }
-}
-
-/// The document as JSON, with a schema `NAME.params` for each task type that has one. One that refers to parts
-/// of itself would refer to something else in here, and is left to `GET /v1/task-types`.
-pub fn with_params(document: OpenApi, types: &TaskTypes) -> Value {
-    let mut document = serde_json::to_value(document).unwrap_or_default();
-    let schemas = document.pointer_mut("/components/schemas");
-    if let Some(schemas) = schemas.and_then(Value::as_object_mut) {
-        let params = types.iter().filter_map(|made| {
-            let schema = made.params_schema.as_ref()?.document();
-            let refers = schema.to_string().contains("\"$ref\"");
-            (!refers).then(|| (format!("{}.params", made.name), schema.clone()))
-        });
-        schemas.extend(params);
-    }
-    document
 }
 
 /// The operations of a path, with their methods.

@@ -75,6 +75,6 @@ async fn set(
         false => api.store.resume(name).await?,
     }
     tracing::info!(task_type = name, paused, "stop and go");
-    let view = TypeView::of(task_type, paused);
+    let view = TypeView::of(&task_type, paused);
     Ok(answer::json(task_view::to_bytes(&view)?))
 }

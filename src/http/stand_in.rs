@@ -13,12 +13,12 @@ use tokio_util::task::TaskTracker;
 
 use super::api::{Api, AuthMode, Edge, Parts};
 use crate::blobs::{Blob, BlobError, Blobs, Incoming};
+use crate::catalogue::Catalogue;
 use crate::domain::digest::Sha256Digest;
 use crate::domain::file::{BlobName, File};
 use crate::domain::principal::UserId;
 use crate::domain::stats::{Latencies, StateCounts, Stats, Windows};
 use crate::domain::task::{Progress, State, Task, TaskError, TaskId};
-use crate::domain::task_type::TaskTypes;
 use crate::domain::timestamp::Timestamp;
 use crate::domain::worker::Worker;
 use crate::limits::Limits;
@@ -32,7 +32,7 @@ pub fn parts(store: &Arc<StandIn>, auth: AuthMode) -> Parts {
     Parts {
         store: store.clone(),
         blobs: store.clone(),
-        types: Arc::new(TaskTypes::default()),
+        types: Catalogue::default(),
         waiting: Semaphore::new(limits.waiting_requests_max),
         streams: Arc::new(Semaphore::new(limits.event_streams_max)),
         limits,

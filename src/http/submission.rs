@@ -4,6 +4,7 @@
 pub mod document;
 pub mod draft;
 pub mod file_reference;
+pub mod items;
 pub mod members;
 
 pub use draft::{Carries, Draft, Drafted};

@@ -8,13 +8,14 @@ use super::events::{of_task, of_user};
 use super::files::{download, upload};
 use super::task_types;
 use super::tasks::{
-    cancel, check, duplicates, forget, get, list, redrive, redrive_many, result, submit,
+    batch, cancel, check, duplicates, forget, get, list, redrive, redrive_many, result, submit,
 };
 
 pub fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
         .routes(routes!(submit::submit_task, list::list_tasks))
         .routes(routes!(check::check_submission))
+        .routes(routes!(batch::submit_batch))
         .routes(routes!(redrive_many::redrive_tasks))
         .routes(routes!(get::get_task, forget::forget_task))
         .routes(routes!(result::get_result))

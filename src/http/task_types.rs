@@ -13,7 +13,7 @@ use super::{answer, task_view};
 use crate::domain::retry::RetryPolicy;
 use crate::domain::task::Priority;
 use crate::domain::task_type::{
-    DedupMode, DedupPolicy, FilesRule, Retention, RunnerSpec, TaskType,
+    DedupMode, DedupPolicy, FilesRule, OnOlderVersion, Retention, RunnerSpec, TaskType,
 };
 
 #[derive(Serialize, ToSchema)]
@@ -66,6 +66,18 @@ struct DedupView<'a> {
     window_seconds: u64,
     window_max_seconds: u64,
     max_resubmissions: u32,
+    /// What becomes of content that was submitted under an older version: `rerun` makes it new work, `reuse`
+    /// lets a task of the 8 versions before answer that has not ended, or succeeded within its window.
+    #[schema(value_type = OnOlderVersionDocument)]
+    on_older_version: OnOlderVersion,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[schema(as = OnOlderVersion)]
+pub enum OnOlderVersionDocument {
+    Rerun,
+    Reuse,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -101,7 +113,8 @@ struct RetentionView {
 )]
 pub async fn list_task_types(State(api): State<Api>) -> Result<Response, Problem> {
     let paused = api.store.paused().await?;
-    let items = api.types.iter();
+    let types = api.types.now();
+    let items = types.iter();
     let items = items.map(|made| TypeView::of(made, paused.contains(&made.name)));
     let view = TypesView {
         items: items.collect(),
@@ -153,6 +166,7 @@ impl<'a> DedupView<'a> {
             window_seconds: dedup.window.as_secs(),
             window_max_seconds: dedup.window_max.as_secs(),
             max_resubmissions: dedup.max_resubmissions,
+            on_older_version: dedup.on_older_version,
         }
     }
 }

@@ -36,6 +36,15 @@ pub struct TaskView<'a> {
     deduplicated: bool,
     #[schema(value_type = Option<MatchedByName>)]
     matched_by: Option<MatchedBy>,
+    /// Only in the answer to a duplicate: since when there is the task that matched.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, nullable = false, format = DateTime)]
+    matched_since: Option<Timestamp>,
+    /// Only in the answer to a duplicate: until when the same key, or the same content, gets this task. Absent
+    /// while that has no end yet: until the task has ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, nullable = false, format = DateTime)]
+    matched_until: Option<Timestamp>,
     /// Duplicates that were suppressed.
     duplicates: u64,
     /// 0 goes first, 9 last.
@@ -160,6 +169,8 @@ impl<'a> TaskView<'a> {
             fingerprint: task.fingerprint,
             deduplicated: false,
             matched_by: None,
+            matched_since: None,
+            matched_until: None,
             duplicates: task.duplicates,
             priority: task.priority,
             tags: &task.tags,
@@ -188,11 +199,22 @@ impl<'a> TaskView<'a> {
         }
     }
 
-    /// The same as the answer to a submission.
-    pub fn matched(self, matched_by: Option<MatchedBy>, ignored: &'a [&'static str]) -> Self {
+    /// The same as the answer to a submission, whose key is kept until `key_expires_at`.
+    pub fn matched(
+        self,
+        matched_by: Option<MatchedBy>,
+        key_expires_at: Option<Timestamp>,
+        ignored: &'a [&'static str],
+    ) -> Self {
         TaskView {
             deduplicated: matched_by.is_some(),
             matched_by,
+            matched_since: matched_by.map(|_| self.created_at),
+            matched_until: match matched_by {
+                Some(MatchedBy::IdempotencyKey) => key_expires_at,
+                Some(MatchedBy::Fingerprint) => self.dedup_expires_at,
+                None => None,
+            },
             ignored,
             ..self
         }

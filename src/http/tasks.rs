@@ -1,5 +1,6 @@
 //! What can be done with tasks, one operation a file.
 
+pub mod batch;
 pub mod cancel;
 pub mod check;
 pub mod duplicates;

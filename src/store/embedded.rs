@@ -65,6 +65,9 @@ pub use self::schema::OpenError;
 /// What is said about duplicates is written this long after its answer at the latest.
 const WRITE_BEHIND: Duration = Duration::from_millis(50);
 
+/// Submissions that one step admits at most: others wait for it.
+const ADMISSIONS_MAX: usize = 128;
+
 /// Files kept without a task are kept this long.
 const FILE_RETENTION: Duration = Duration::from_secs(86_400);
 
@@ -208,6 +211,44 @@ impl Parts {
         self.relaxed(move |step| notes.write(step)).await
     }
 
+    /// All in one step, but for those that need none.
+    async fn admit_together(
+        self: &Arc<Self>,
+        admissions: Vec<Admission>,
+    ) -> Vec<Result<Admitted, StoreError>> {
+        let (notes, queue_max) = (self.notes.clone(), self.queue_tasks_max);
+        let mut admitted: Vec<_> = admissions
+            .iter()
+            .map(|admission| self.answer_from_memory(admission).map(Ok))
+            .collect();
+        let open = admissions.into_iter().zip(&admitted);
+        let open: Vec<_> = open
+            .filter_map(|(admission, known)| known.is_none().then_some(admission))
+            .collect();
+        let count = open.len();
+        let decided = match count {
+            0 => Ok(Vec::new()),
+            _ => {
+                let each = move |step: &mut step::Step<'_>| {
+                    let admit = |one| admit::admit(step, one, &notes, queue_max);
+                    open.iter().map(admit).collect::<rusqlite::Result<Vec<_>>>()
+                };
+                self.durable(each).await
+            }
+        };
+        let mut decided: Vec<_> = match decided {
+            Ok(decided) => decided.into_iter().map(Ok).collect(),
+            Err(error) => vec![Err(error); count],
+        };
+        let mut decided = decided.drain(..);
+        for answer in &mut admitted {
+            if answer.is_none() {
+                *answer = decided.next();
+            }
+        }
+        admitted.into_iter().flatten().collect()
+    }
+
     /// A duplicate of an ended task that is remembered needs no step.
     fn answer_from_memory(&self, admission: &Admission) -> Option<Admitted> {
         let now = now();
@@ -256,6 +297,18 @@ impl Store for EmbeddedStore {
             self.0.durable(move |step| create::queue(step, &id)).await?;
         }
         Ok(admitted)
+    }
+
+    async fn admit_many(&self, admissions: Vec<Admission>) -> Vec<Result<Admitted, StoreError>> {
+        let mut admitted = Vec::with_capacity(admissions.len());
+        let mut rest = admissions.into_iter();
+        loop {
+            let together: Vec<_> = rest.by_ref().take(ADMISSIONS_MAX).collect();
+            if together.is_empty() {
+                return admitted;
+            }
+            admitted.extend(self.0.admit_together(together).await);
+        }
     }
 
     async fn check(&self, admission: Admission) -> Result<Checked, StoreError> {

@@ -58,7 +58,7 @@ mod step;
 mod suppressed;
 mod trust;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -69,7 +69,7 @@ use futures_util::future::join_all;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use self::admit::{Ask, Question, Way};
+use self::admit::{Ask, Question, Records, Way};
 use self::completion::Completion;
 use self::guard::Guard;
 use self::horizon::Horizon;
@@ -378,6 +378,45 @@ impl Parts {
         self.signals.task_changed(&task.id);
     }
 
+    /// Admits those of `admissions` that are at `places`, all of this partition.
+    async fn admit_in(
+        &self,
+        partition: Partition,
+        places: Vec<usize>,
+        admissions: &[Admission],
+    ) -> Vec<(usize, Result<Admitted, StoreError>)> {
+        let (root, room) = (self.keys.root(partition), self.room(partition));
+        let question = |&at: &usize| Question::new(&admissions[at], root, room);
+        let questions = places.iter().map(question).collect();
+        let lines = (&self.steps, &self.admissions);
+        let answers = admit::admit_many(lines, questions, partition, self.records()).await;
+        for admitted in answers.iter().flatten() {
+            self.tell_admitted(partition, admitted);
+        }
+        places.into_iter().zip(answers).collect()
+    }
+
+    fn tell_admitted(&self, partition: Partition, admitted: &Admitted) {
+        match admitted {
+            Admitted::New(answer) => {
+                FailPoint::BeforeWake.reached();
+                self.tell(&answer.task);
+            }
+            // It may have been scheduled, and is ready now.
+            Admitted::Duplicate { answer, .. } if answer.task.state == State::Queued => {
+                self.tell_work(partition);
+            }
+            _ => {}
+        }
+    }
+
+    fn records(&self) -> Records<'_> {
+        Records {
+            memory: &self.memory,
+            notes: &self.notes,
+        }
+    }
+
     fn room(&self, partition: Partition) -> u64 {
         let elsewhere = self.horizon.open_elsewhere(partition);
         self.queue_tasks_max.saturating_sub(elsewhere)
@@ -395,19 +434,33 @@ impl Store for RedisStore {
         let root = parts.keys.root(partition);
         let question = Question::new(&admission, root, parts.room(partition));
         let way = Way::Admit(&parts.steps, &parts.admissions, partition);
-        let admitted = admit::admit(way, question, partition, &parts.memory, &parts.notes).await?;
-        match &admitted {
-            Admitted::New(answer) => {
-                FailPoint::BeforeWake.reached();
-                parts.tell(&answer.task);
-            }
-            // It may have been scheduled, and is ready now.
-            Admitted::Duplicate { answer, .. } if answer.task.state == State::Queued => {
-                parts.tell_work(partition);
-            }
-            _ => {}
-        }
+        let admitted = admit::admit(way, question, partition, parts.records()).await?;
+        parts.tell_admitted(partition, &admitted);
         Ok(admitted)
+    }
+
+    /// One step for many of one partition, as large as steps of theirs may be.
+    async fn admit_many(&self, admissions: Vec<Admission>) -> Vec<Result<Admitted, StoreError>> {
+        let parts = &*self.0;
+        let mut admitted: Vec<_> = admissions.iter().map(|_| None).collect();
+        let mut open: HashMap<usize, (Partition, Vec<usize>)> = HashMap::new();
+        for (at, admission) in admissions.iter().enumerate() {
+            let partition = parts.keys.of_user(&admission.user);
+            admitted[at] = parts.answer_from_memory(admission, partition).map(Ok);
+            if admitted[at].is_none() {
+                let (_, places) = open
+                    .entry(partition.index())
+                    .or_insert((partition, Vec::new()));
+                places.push(at);
+            }
+        }
+        let steps = open
+            .into_values()
+            .map(|(partition, places)| parts.admit_in(partition, places, &admissions));
+        for (at, answer) in join_all(steps).await.into_iter().flatten() {
+            admitted[at] = Some(answer);
+        }
+        admitted.into_iter().flatten().collect()
     }
 
     async fn check(&self, admission: Admission) -> Result<Checked, StoreError> {

@@ -1,10 +1,12 @@
 //! Leases work in batches and starts an attempt for each lease.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use futures_util::future::join_all;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -12,17 +14,22 @@ use super::Workshop;
 use super::attempt::Execution;
 use super::lanes::{Ask, Lanes};
 use super::report;
+use crate::domain::task_type::TaskType;
 use crate::failpoints::FailPoint;
 use crate::store::{Held, Holder, Lease, LeaseRequest, StoreError};
 
 /// One for each process.
 pub struct Pool {
     shop: Workshop,
+    /// Shows a new workshop when the types were declared anew.
+    shops: watch::Receiver<Workshop>,
     lanes: Lanes,
     /// How long leases last, by type.
     leases: HashMap<String, Duration>,
-    /// Attempts that run; each gives back its lane.
-    running: JoinSet<usize>,
+    /// Attempts that run; each gives back the slot of its type.
+    running: JoinSet<Arc<TaskType>>,
+    /// How many of each type.
+    running_of: HashMap<String, usize>,
     /// When every lane was last thought to have work.
     looked_at: Instant,
     end: End,
@@ -43,16 +50,16 @@ const POLL: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(250);
 
 impl Pool {
-    pub fn new(shop: Workshop, end: End) -> Self {
-        let lease = |made: &std::sync::Arc<crate::domain::task_type::TaskType>| {
-            (made.name.clone(), made.lease)
-        };
+    pub fn new(mut shops: watch::Receiver<Workshop>, end: End) -> Self {
+        let shop = shops.borrow_and_update().clone();
         Pool {
             lanes: Lanes::new(&shop),
-            leases: shop.types.iter().map(lease).collect(),
+            leases: leases(&shop),
             running: JoinSet::new(),
+            running_of: HashMap::new(),
             looked_at: Instant::now(),
             shop,
+            shops,
             end,
         }
     }
@@ -132,11 +139,11 @@ impl Pool {
         };
         if self.end.stop.is_cancelled() {
             let shop = self.shop.clone();
-            let until = asked_at + made.lease;
-            self.lanes.began(lane);
+            let (until, made) = (asked_at + made.lease, made.clone());
+            self.began(lane, &made);
             self.running.spawn(async move {
                 report::release(&shop, held, until).await;
-                lane
+                made
             });
             return;
         }
@@ -150,17 +157,38 @@ impl Pool {
             hand_back: self.end.hand_back.clone(),
         };
         let busy = self.shop.gauge.begin(&execution.held.task);
-        self.lanes.began(lane);
+        let made = execution.task_type.clone();
+        self.began(lane, &made);
         self.running.spawn(async move {
             execution.run().await;
             drop(busy);
-            lane
+            made
         });
+    }
+
+    fn began(&mut self, lane: usize, made: &TaskType) {
+        self.lanes.began(lane);
+        *self.running_of.entry(made.name.clone()).or_default() += 1;
+    }
+
+    /// Goes on with the types as they are declared now. What runs counts against today's bounds.
+    fn refit(&mut self) {
+        self.shop = self.shops.borrow_and_update().clone();
+        self.lanes = Lanes::new(&self.shop);
+        self.leases = leases(&self.shop);
+        for (name, &count) in &self.running_of {
+            if let Some(lane) = self.lanes.of_type(name) {
+                (0..count).for_each(|_| self.lanes.began(lane));
+            }
+        }
     }
 
     /// Takes news in without waiting for it: one busy lane must not keep the others from theirs.
     fn hear(&mut self) {
         let signalled = self.shop.store.signals().work().now_or_never().is_some();
+        if self.shops.has_changed().unwrap_or(false) {
+            self.refit();
+        }
         if signalled || self.looked_at.elapsed() >= POLL {
             self.look_everywhere();
         }
@@ -177,6 +205,7 @@ impl Pool {
             () = self.end.stop.cancelled() => {}
             () = self.shop.store.signals().work() => self.look_everywhere(),
             () = tokio::time::sleep(jittered(POLL)) => self.look_everywhere(),
+            Ok(()) = self.shops.changed() => self.refit(),
             Some(ended) = self.running.join_next() => {
                 self.note(ended);
                 self.reap();
@@ -200,12 +229,23 @@ impl Pool {
 
     /// Attempts catch the panics of their runners; one of our own would lose a slot for good, and
     /// is a defect.
-    fn note(&mut self, ended: Result<usize, tokio::task::JoinError>) {
-        match ended {
-            Ok(lane) => self.lanes.ended(lane),
-            Err(error) => tracing::error!(%error, "an attempt broke off"),
+    fn note(&mut self, ended: Result<Arc<TaskType>, tokio::task::JoinError>) {
+        let made = match ended {
+            Ok(made) => made,
+            Err(error) => return tracing::error!(%error, "an attempt broke off"),
+        };
+        if let Some(count) = self.running_of.get_mut(&made.name) {
+            *count = count.saturating_sub(1);
+        }
+        if let Some(lane) = self.lanes.of_type(&made.name) {
+            self.lanes.ended(lane);
         }
     }
+}
+
+fn leases(shop: &Workshop) -> HashMap<String, Duration> {
+    let lease = |made: &Arc<TaskType>| (made.name.clone(), made.lease);
+    shop.types.iter().map(lease).collect()
 }
 
 /// 80 to 120 % of it, so that replicas do not move in step.

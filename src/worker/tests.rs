@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use tokio::sync::watch;
 
 use super::pool::{End, Pool};
 use super::{Tools, Workshop};
@@ -68,7 +69,7 @@ impl Bench {
             gauge: WorkerGauge::new("w".into(), Default::default(), 1),
         });
         let end = End::default();
-        let pool = tokio::spawn(Pool::new(shop, end.clone()).run());
+        let pool = tokio::spawn(Pool::new(watch::channel(shop).1, end.clone()).run());
         Bench {
             store,
             end,

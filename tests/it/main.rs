@@ -4,6 +4,7 @@ mod support;
 
 mod ask;
 mod audit;
+mod batches;
 mod connection;
 mod cors_and_proxies;
 mod crash;
@@ -38,4 +39,5 @@ mod scraping;
 mod store_conformance;
 mod store_model;
 mod submit;
+mod task_types;
 mod users;

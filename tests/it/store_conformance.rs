@@ -3,12 +3,14 @@
 
 mod admission;
 mod api_keys;
+mod batches;
 mod ending;
 mod events;
 mod files;
 mod leases;
 mod lists;
 mod retention;
+mod versions;
 
 use justonce::domain::task::State;
 use justonce::store::Admitted;

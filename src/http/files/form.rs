@@ -133,7 +133,8 @@ impl Reader<'_> {
         let text = String::from_utf8(text)
             .map_err(|_| Problem::invalid(&json::pointer("", name), "is not UTF-8"))?;
         self.draft.set_text(name, text)?;
-        self.draft.task_type(&self.api.types, self.head.key())?;
+        self.draft
+            .task_type(&self.api.types.now(), self.head.key())?;
         Ok(())
     }
 
@@ -166,7 +167,7 @@ impl Reader<'_> {
 
     fn drafted_from(&self, draft: Draft) -> Result<Drafted, Problem> {
         draft.read(
-            &self.api.types,
+            &self.api.types.now(),
             self.head.key(),
             Carries::Bytes,
             clock::now(),

@@ -46,7 +46,7 @@ pub async fn upload(
     let submission = match draft.is_empty() {
         true => None,
         false => {
-            let drafted = draft.read(&api.types, head.key(), Carries::Bytes, clock::now())?;
+            let drafted = draft.read(&api.types.now(), head.key(), Carries::Bytes, clock::now())?;
             Some(drafted.submission)
         }
     };

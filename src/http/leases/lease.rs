@@ -49,7 +49,7 @@ pub async fn lease_tasks(
     body: Body,
 ) -> Result<Response, Problem> {
     let members = members(&api, query.as_deref(), &headers, body).await?;
-    let wanted = Wanted::read(members, &api.types, &principal.user)?;
+    let wanted = Wanted::read(members, &api.types.now(), &principal.user)?;
     let gone = CancellationToken::new();
     let _told_when_dropped = gone.clone().drop_guard();
     // A step of the store goes on when its client has gone; what it gives is handed back then.

@@ -1,9 +1,12 @@
 //! Submissions as the API's documentation shows them.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use utoipa::ToSchema;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{Object, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
 
 /// What is to be done.
 #[derive(Serialize, ToSchema)]
@@ -39,6 +42,37 @@ pub struct SubmissionDocument {
     /// Up to 16 names and values of at most 128 characters, to find tasks by.
     #[schema(nullable = false)]
     tags: Option<BTreeMap<String, String>>,
+}
+
+/// One submission of a batch: as one alone, and its key.
+pub struct ItemDocument;
+
+impl PartialSchema for ItemDocument {
+    fn schema() -> RefOr<Schema> {
+        let mut item = SubmissionDocument::schema();
+        if let RefOr::T(Schema::Object(item)) = &mut item {
+            let key = Object::builder()
+                .schema_type(Type::String)
+                .description(Some(
+                    "As the header `Idempotency-Key` of a submission alone.",
+                ))
+                .build();
+            item.description = Some("One submission of a batch.".to_owned());
+            item.properties
+                .insert("idempotency_key".to_owned(), key.into());
+        }
+        item
+    }
+}
+
+impl ToSchema for ItemDocument {
+    fn name() -> Cow<'static, str> {
+        "BatchItem".into()
+    }
+
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        SubmissionDocument::schemas(schemas);
+    }
 }
 
 /// How duplicates of this submission are told and answered. Default: as the type says.

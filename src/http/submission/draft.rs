@@ -53,6 +53,18 @@ impl Draft {
         }
     }
 
+    /// The key that an item of a batch brings along.
+    pub fn take_key(&mut self) -> Result<Option<IdempotencyKey>, Problem> {
+        let invalid = |detail: String| Problem::new(Code::IdempotencyKeyInvalid, detail);
+        match self.0.remove("idempotency_key") {
+            None => Ok(None),
+            Some(Value::String(text)) => IdempotencyKey::parse(text.as_bytes())
+                .map(Some)
+                .map_err(|error| invalid(error.to_string())),
+            Some(_) => Err(invalid("idempotency_key must be a string.".into())),
+        }
+    }
+
     /// Adds a member that came as text: a form field or a query parameter.
     pub fn set_text(&mut self, name: &str, text: String) -> Result<(), Problem> {
         let value = match name {
@@ -95,7 +107,7 @@ impl Draft {
         match task_type.require_key && key.is_none() {
             true => Err(Problem::new(
                 Code::IdempotencyKeyMissing,
-                format!("Submissions of type {name} need an Idempotency-Key header."),
+                format!("Submissions of type {name} need an Idempotency-Key."),
             )),
             false => Ok(Some(task_type.clone())),
         }

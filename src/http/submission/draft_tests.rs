@@ -3,7 +3,7 @@ use serde_json::json;
 use super::*;
 use crate::domain::retry::RetryPolicy;
 use crate::domain::schema::ParamsSchema;
-use crate::domain::task_type::{DedupPolicy, Retention, RunnerSpec};
+use crate::domain::task_type::{DedupPolicy, OnOlderVersion, Retention, RunnerSpec};
 
 const NOW: Timestamp = Timestamp::from_ms(1_800_000_000_000);
 
@@ -26,6 +26,7 @@ fn task_type(name: &str, files: FilesRule) -> TaskType {
             window: Duration::from_secs(3600),
             window_max: Duration::from_secs(86_400),
             max_resubmissions: 3,
+            on_older_version: OnOlderVersion::Rerun,
         },
         retry: RetryPolicy {
             max_attempts: 4,

@@ -88,7 +88,7 @@ pub async fn check_submission(
             expires_at,
         } => verdict(Verdict::Duplicate, |verdict| CheckView {
             matched_by: Some(matched_by),
-            task: Some(existing(&api, &task, matched_by)),
+            task: Some(existing(&api, &task, matched_by, expires_at)),
             expires_at,
             ..CheckView::new(verdict)
         }),
@@ -114,8 +114,13 @@ impl CheckView<'_> {
     }
 }
 
-fn existing<'a>(api: &Api, task: &'a Task, matched_by: MatchedBy) -> TaskView<'a> {
-    TaskView::of(api, task).matched(Some(matched_by), &[])
+fn existing<'a>(
+    api: &Api,
+    task: &'a Task,
+    matched_by: MatchedBy,
+    expires_at: Option<Timestamp>,
+) -> TaskView<'a> {
+    TaskView::of(api, task).matched(Some(matched_by), expires_at, &[])
 }
 
 fn verdict<'a>(

@@ -73,7 +73,8 @@ pub async fn submit_task(
     query::expect_none(query.as_deref())?;
     let text = read_text(&api, &headers, body).await?;
     let draft = Draft::from_json(&text)?;
-    let admitted = match admission_of(&api, &head, draft, &api.types).await {
+    let types = api.types.now();
+    let admitted = match admission_of(&api, &head, draft, &types).await {
         Ok(admission) => admit(&api, admission, Vec::new()).await?,
         Err(refused) => {
             let draft = Draft::from_json(&text)?;
@@ -87,12 +88,12 @@ pub async fn submit_task(
 
 /// A key is compared under the rule that it was recorded with: its replay is answered although today's
 /// configuration would refuse the submission.
-async fn replay(
+pub async fn replay(
     api: &Api,
     head: &SubmissionHead,
     draft: Draft,
 ) -> Result<Option<Admitted>, Problem> {
-    let (Some(_), Some(types)) = (head.key(), draft.types_without_rules(&api.types)) else {
+    let (Some(_), Some(types)) = (head.key(), draft.types_without_rules(&api.types.now())) else {
         return Ok(None);
     };
     let Ok(admission) = admission_of(api, head, draft, &types).await else {
@@ -131,7 +132,7 @@ pub async fn read_admission(
     body: Body,
 ) -> Result<Admission, Problem> {
     let text = read_text(api, headers, body).await?;
-    admission_of(api, head, Draft::from_json(&text)?, &api.types).await
+    admission_of(api, head, Draft::from_json(&text)?, &api.types.now()).await
 }
 
 async fn read_text(api: &Api, headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
@@ -139,7 +140,8 @@ async fn read_text(api: &Api, headers: &HeaderMap, body: Body) -> Result<Bytes, 
     read_limited(body, api.limits.json_body_bytes_max).await
 }
 
-async fn admission_of(
+/// The files that a submission names are looked up here.
+pub async fn admission_of(
     api: &Api,
     head: &SubmissionHead,
     draft: Draft,

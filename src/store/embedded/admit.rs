@@ -8,7 +8,7 @@ use super::step::{Sql, Step};
 use super::suppressed::Notes;
 use crate::domain::file::BlobName;
 use crate::domain::standing::{Failures, Standing};
-use crate::domain::task::Task;
+use crate::domain::task::{State, Task};
 use crate::domain::task_type::DedupMode;
 use crate::domain::timestamp::Timestamp;
 use crate::seeded_faults::SeededFault;
@@ -92,19 +92,46 @@ fn judge(sql: &Sql<'_>, admission: &Admission, now: Timestamp) -> rusqlite::Resu
     if admission.submission.mode() == DedupMode::None {
         return Ok(Verdict::New(Place::default()));
     }
-    let Some(record) = Record::by_fingerprint(sql, &admission.user, &admission.fingerprint)? else {
-        return Ok(Verdict::New(Place::default()));
-    };
-    let (failures, window) = (record.failures, record.window);
-    let max = admission.submission.task_type.dedup.max_resubmissions;
-    let standing = Standing::of(&record.task, record.held, failures, window, max, now);
-    Ok(match standing {
-        Standing::Answers => Verdict::ByFingerprint(Box::new(record)),
-        Standing::Resubmission | Standing::Free => Verdict::New(Place {
+    let mut place = Place::default();
+    if let Some(record) = Record::by_fingerprint(sql, &admission.user, &admission.fingerprint)? {
+        let standing = standing(&record, admission, now);
+        if standing == Standing::Answers {
+            return Ok(Verdict::ByFingerprint(Box::new(record)));
+        }
+        place = Place {
             claim: record.claim + 1,
-            failures: failures.carried_over(standing, window, now),
-        }),
+            failures: record.failures.carried_over(standing, record.window, now),
+        };
+    }
+    Ok(match of_older_version(sql, admission, now)? {
+        Some(record) => Verdict::ByFingerprint(Box::new(record)),
+        None => Verdict::New(place),
     })
+}
+
+fn standing(record: &Record, admission: &Admission, now: Timestamp) -> Standing {
+    let max = admission.submission.task_type.dedup.max_resubmissions;
+    let (failures, window) = (record.failures, record.window);
+    Standing::of(&record.task, record.held, failures, window, max, now)
+}
+
+/// A task of an older version of the type that answers, as long as it may still give a result or has given one.
+fn of_older_version(
+    sql: &Sql<'_>,
+    admission: &Admission,
+    now: Timestamp,
+) -> rusqlite::Result<Option<Record>> {
+    for fingerprint in &admission.older {
+        let record = Record::by_fingerprint(sql, &admission.user, fingerprint)?;
+        let answers = |record: &Record| {
+            !matches!(record.task.state, State::Failed | State::Cancelled)
+                && standing(record, admission, now) == Standing::Answers
+        };
+        if let Some(record) = record.filter(answers) {
+            return Ok(Some(record));
+        }
+    }
+    Ok(None)
 }
 
 fn judge_by_key(sql: &Sql<'_>, admission: &Admission, key: BoundKey) -> rusqlite::Result<Verdict> {

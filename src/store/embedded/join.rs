@@ -187,8 +187,12 @@ fn suppress(
         (Some(until), Some(result)) => until.min(result),
         (until, result) => until.or(result).unwrap_or(step.now),
     };
+    // Whether an older version's task answers is asked anew each time.
+    let is_of_older_version =
+        matched_by == MatchedBy::Fingerprint && task.fingerprint != Some(admission.fingerprint);
     if record.task.state == State::Succeeded
         && !matches!(task.outcome, Some(Outcome::Expired) | None)
+        && !is_of_older_version
     {
         let name = match (matched_by, &admission.key) {
             (MatchedBy::IdempotencyKey, Some(key)) => {

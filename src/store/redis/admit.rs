@@ -1,9 +1,11 @@
 //! The decision, as its script is asked and answers.
 
+use std::collections::HashMap;
 use std::iter;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout_at};
 
@@ -94,6 +96,9 @@ impl<'a> Way<'a> {
     }
 }
 
+/// What the script has decided: its word, and what belongs to it.
+type Decided = (String, Reply);
+
 /// A submission on its way to the script.
 pub struct Question<'a> {
     admission: &'a Admission,
@@ -120,21 +125,29 @@ impl<'a> Question<'a> {
     }
 
     /// Asks, and asks once more when the record was made under another rule than today's.
-    async fn ask(&mut self, way: Way<'_>) -> Result<(String, Reply), StoreError> {
+    async fn ask(&mut self, way: Way<'_>) -> Result<Decided, StoreError> {
         let deadline = Instant::now() + RESPONSE_WAIT_MAX;
         for _ in 0..RULES_TRIED_MAX {
             let asked = timeout_at(deadline, way.ask(self.root, self.put()?));
-            let in_time = |_| unavailable("no answer in time, outcome unknown");
-            let mut reply = asked.await.map_err(in_time)??;
-            let word = reply.word()?;
-            match word.as_str() {
-                "other-rule" => self.recorded_rule = Some(read_rule(&reply.word()?)?),
-                "fields-wanted" => self.with_fields = true,
-                "broken" => return Err(unavailable(&format!("admit: {}", reply.word()?))),
-                _ => return Ok((word, reply)),
+            let late = |_| unavailable("no answer in time, outcome unknown");
+            let reply = asked.await.map_err(late)??;
+            if let Some(decided) = self.hear(reply)? {
+                return Ok(decided);
             }
         }
         Err(senseless())
+    }
+
+    /// None when more has to be said, and the question asked again.
+    fn hear(&mut self, mut reply: Reply) -> Result<Option<Decided>, StoreError> {
+        let word = reply.word()?;
+        match word.as_str() {
+            "other-rule" => self.recorded_rule = Some(read_rule(&reply.word()?)?),
+            "fields-wanted" => self.with_fields = true,
+            "broken" => return Err(unavailable(&format!("admit: {}", reply.word()?))),
+            _ => return Ok(Some((word, reply))),
+        }
+        Ok(None)
     }
 
     fn put(&self) -> Result<Ask, StoreError> {
@@ -186,10 +199,13 @@ impl<'a> Question<'a> {
         })
     }
 
-    /// Whether nothing is asked but to run it as soon as it can be.
+    /// Whether nothing is asked but to run it as soon as it can be, if its own content is new.
     fn is_plain(&self) -> bool {
         let submission = &self.admission.submission;
-        submission.start == Start::Now && submission.files.is_empty() && submission.tags.is_empty()
+        submission.start == Start::Now
+            && submission.files.is_empty()
+            && submission.tags.is_empty()
+            && self.admission.older.is_empty()
     }
 
     /// What only this step needs to know, packed.
@@ -211,6 +227,12 @@ impl<'a> Question<'a> {
             .text(start)
             .number(start_ms)
             .number(i64::try_from(self.room).unwrap_or(i64::MAX));
+        let older = self.admission.older.iter();
+        let older: Vec<u8> = older.flat_map(|one| *one.digest().as_bytes()).collect();
+        match older.is_empty() {
+            true => packed.nothing(),
+            false => packed.bytes(&older),
+        };
         match &self.recorded_rule {
             Some(recorded) => packed
                 .text(&rule_text(recorded)?)
@@ -254,16 +276,22 @@ impl<'a> Question<'a> {
     }
 }
 
+/// What answers are remembered in.
+#[derive(Clone, Copy)]
+pub struct Records<'a> {
+    pub memory: &'a Memory,
+    pub notes: &'a Notes,
+}
+
 pub async fn admit(
     way: Way<'_>,
     mut question: Question<'_>,
     partition: Partition,
-    memory: &Memory,
-    notes: &Notes,
+    records: Records<'_>,
 ) -> Result<Admitted, StoreError> {
     let asked_at = Instant::now();
-    let steps = way.steps();
-    let (word, mut reply) = match question.ask(way).await {
+    let (steps, root) = (way.steps(), question.root);
+    let decided = match question.ask(way).await {
         Err(StoreError::Unavailable(_)) if SeededFault::RedisUnknownMeansDone.is_on() => {
             let now = Timestamp::from_ms(0);
             return Ok(Admitted::New(created(
@@ -275,10 +303,110 @@ pub async fn admit(
         }
         answer => answer?,
     };
-    if word == "new" && SeededFault::RedisQueuedApart.is_on() {
+    if decided.0 == "new" && SeededFault::RedisQueuedApart.is_on() {
         question.ask(way).await?;
     }
-    let (admission, root) = (question.admission, question.root);
+    admitted(
+        (steps, root),
+        question,
+        decided,
+        asked_at,
+        partition,
+        records,
+    )
+    .await
+}
+
+/// Admits many of one partition in their order.
+pub async fn admit_many(
+    (steps, lines): (&Steps, &Lines<Ask>),
+    mut questions: Vec<Question<'_>>,
+    partition: Partition,
+    records: Records<'_>,
+) -> Vec<Result<Admitted, StoreError>> {
+    let mut all = Vec::with_capacity(questions.len());
+    while !questions.is_empty() {
+        let rest = questions.split_off(in_one_round(&questions));
+        all.extend(admit_round(steps, lines, questions, partition, records).await);
+        questions = rest;
+    }
+    all
+}
+
+/// How many of them may be asked before any is answered. What has to be asked twice comes behind those
+/// after it, which must not be noticed: by none but one that brings other content under the same key.
+fn in_one_round(questions: &[Question<'_>]) -> usize {
+    let mut named = HashMap::new();
+    for (at, question) in questions.iter().enumerate() {
+        let Admission {
+            user,
+            key,
+            fingerprint,
+            ..
+        } = question.admission;
+        let Some(key) = key else { continue };
+        if named.entry((user, key)).or_insert(fingerprint) != &fingerprint {
+            return at;
+        }
+    }
+    questions.len()
+}
+
+async fn admit_round(
+    steps: &Steps,
+    lines: &Lines<Ask>,
+    questions: Vec<Question<'_>>,
+    partition: Partition,
+    records: Records<'_>,
+) -> Vec<Result<Admitted, StoreError>> {
+    let mut all: Vec<_> = questions.iter().map(|_| Err(senseless())).collect();
+    let mut open: Vec<_> = questions.into_iter().enumerate().collect();
+    for _ in 0..RULES_TRIED_MAX {
+        let Some((_, first)) = open.first() else {
+            break;
+        };
+        let (root, asked_at) = (first.root, Instant::now());
+        let mut asks = Vec::with_capacity(open.len());
+        open.retain(|(at, question)| match question.put() {
+            Ok(ask) => {
+                asks.push(ask);
+                true
+            }
+            Err(error) => {
+                all[*at] = Err(error);
+                false
+            }
+        });
+        let replies = lines.take_all(steps, (partition, root), asks).await;
+        let (mut again, mut found) = (Vec::new(), Vec::new());
+        for ((at, mut question), reply) in open.into_iter().zip(replies) {
+            match reply.and_then(|reply| question.hear(reply)) {
+                Ok(Some(decided)) => found.push(async move {
+                    let place = (steps, root);
+                    let one = admitted(place, question, decided, asked_at, partition, records);
+                    (at, one.await)
+                }),
+                Ok(None) => again.push((at, question)),
+                Err(error) => all[at] = Err(error),
+            }
+        }
+        for (at, one) in join_all(found).await {
+            all[at] = one;
+        }
+        open = again;
+    }
+    all
+}
+
+async fn admitted(
+    (steps, root): (&Steps, &str),
+    question: Question<'_>,
+    (word, mut reply): Decided,
+    asked_at: Instant,
+    partition: Partition,
+    Records { memory, notes }: Records<'_>,
+) -> Result<Admitted, StoreError> {
+    let admission = question.admission;
     let heard = |matched_by| Heard {
         asked_at,
         partition,

@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use super::keys::Partition;
 use super::link::RESPONSE_WAIT_MAX;
@@ -46,6 +46,8 @@ struct Waiting<T: Together> {
     answer: oneshot::Sender<Result<T::Answer, StoreError>>,
 }
 
+type Told<T> = oneshot::Receiver<Result<<T as Together>::Answer, StoreError>>;
+
 impl<T: Together> Lines<T> {
     pub fn new(partitions: usize) -> Self {
         let line = || Line {
@@ -66,22 +68,68 @@ impl<T: Together> Lines<T> {
         (partition, root): (Partition, &str),
         one: T,
     ) -> Result<T::Answer, StoreError> {
-        let given_up = || unavailable("a step was given up, outcome unknown");
         let line = self.0.get(partition.index()).ok_or_else(given_up)?;
-        let (answer, told) = oneshot::channel();
-        let is_served = {
-            let mut line = lock(line);
-            line.waiting.push(Waiting { one, answer });
-            std::mem::replace(&mut line.is_served, true)
+        let (waiting, told) = Waiting::new(one);
+        queue(line, steps, root, [waiting]);
+        answer(told, Instant::now() + RESPONSE_WAIT_MAX).await
+    }
+
+    /// The same for many, which keep their order and come behind each other.
+    pub async fn take_all(
+        &self,
+        steps: &Steps,
+        (partition, root): (Partition, &str),
+        all: Vec<T>,
+    ) -> Vec<Result<T::Answer, StoreError>> {
+        let Some(line) = self.0.get(partition.index()) else {
+            return all.iter().map(|_| Err(given_up())).collect();
         };
-        if !is_served {
-            // By a task of its own: whoever came first may be dropped, and the others wait on.
-            tokio::spawn(serve(line.clone(), steps.clone(), root.to_owned()));
+        let (waiting, told): (Vec<_>, Vec<_>) = all.into_iter().map(Waiting::new).unzip();
+        queue(line, steps, root, waiting);
+        let deadline = Instant::now() + RESPONSE_WAIT_MAX;
+        let mut answers = Vec::with_capacity(told.len());
+        for told in told {
+            answers.push(answer(told, deadline).await);
         }
-        match timeout(RESPONSE_WAIT_MAX, told).await {
-            Ok(told) => told.unwrap_or_else(|_| Err(given_up())),
-            Err(_) => Err(unavailable("no answer in time, outcome unknown")),
-        }
+        answers
+    }
+}
+
+impl<T: Together> Waiting<T> {
+    fn new(one: T) -> (Self, Told<T>) {
+        let (answer, told) = oneshot::channel();
+        (Waiting { one, answer }, told)
+    }
+}
+
+fn given_up() -> StoreError {
+    unavailable("a step was given up, outcome unknown")
+}
+
+async fn answer<T: Send>(
+    told: oneshot::Receiver<Result<T, StoreError>>,
+    deadline: Instant,
+) -> Result<T, StoreError> {
+    match timeout_at(deadline, told).await {
+        Ok(told) => told.unwrap_or_else(|_| Err(given_up())),
+        Err(_) => Err(unavailable("no answer in time, outcome unknown")),
+    }
+}
+
+fn queue<T: Together>(
+    line: &Arc<Mutex<Line<T>>>,
+    steps: &Steps,
+    root: &str,
+    waiting: impl IntoIterator<Item = Waiting<T>>,
+) {
+    let is_served = {
+        let mut line = lock(line);
+        line.waiting.extend(waiting);
+        std::mem::replace(&mut line.is_served, true)
+    };
+    if !is_served {
+        // By a task of its own: whoever came first may be dropped, and the others wait on.
+        tokio::spawn(serve(line.clone(), steps.clone(), root.to_owned()));
     }
 }
 
@@ -152,7 +200,7 @@ mod tests {
     use async_trait::async_trait;
     use redis::aio::PubSub;
     use redis::{Cmd, RedisResult, Value};
-    use tokio::time::{Instant, sleep};
+    use tokio::time::sleep;
 
     use super::super::link::Commands;
     use super::super::marks::Marks;

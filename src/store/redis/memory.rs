@@ -103,6 +103,8 @@ impl Memory {
                 let name = Name::Key(admission.user.clone(), key.clone());
                 key_expires_at.map(|until| (name, until))
             }
+            // Whether an older version's task answers is asked anew each time.
+            (MatchedBy::Fingerprint, _) if task.fingerprint != Some(admission.fingerprint) => None,
             (MatchedBy::Fingerprint, _) => {
                 let name = Name::Fingerprint(admission.user.clone(), admission.fingerprint);
                 task.dedup_expires_at.map(|until| (name, until))

@@ -12,7 +12,7 @@ use justonce::domain::retry::RetryPolicy;
 use justonce::domain::submission::{DedupRequest, Start, Submission};
 use justonce::domain::task::{Priority, Task, TaskError, TaskId};
 use justonce::domain::task_type::{
-    DedupMode, DedupPolicy, FilesRule, Retention, RunnerSpec, TaskType,
+    DedupMode, DedupPolicy, FilesRule, OnOlderVersion, Retention, RunnerSpec, TaskType,
 };
 use justonce::domain::timestamp::Timestamp;
 use justonce::domain::worker::{Place, Worker};
@@ -175,6 +175,7 @@ pub fn plain_type() -> TaskType {
             window: Duration::from_secs(3600),
             window_max: Duration::from_secs(86_400),
             max_resubmissions: 3,
+            on_older_version: OnOlderVersion::Rerun,
         },
         retry: RetryPolicy {
             max_attempts: 4,

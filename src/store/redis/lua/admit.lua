@@ -9,9 +9,10 @@
 --          what its record ends with, packed: user, type, key or nil, fingerprint, its rule, whether the content
 --          counts, window, attempts granted, retentions of key, result, task, failed task and file (all in ms),
 --          names of tags as JSON or nil, submission as JSON, or nil when it is the next but one
---          what is asked, packed: whether it starts at once, without files or tags; mode (return, reject or none),
+--          what is asked, packed: whether it starts at once, without files, tags or older versions; mode (return, reject or none),
 --          resubmissions at most, priority asked for or nil, priority otherwise, start (now, at or after), its time
---          or span in ms, unfinished tasks at most here, another rule or nil, the fingerprint under it, hashes of
+--          or span in ms, unfinished tasks at most here, fingerprints of older versions that answer too, one
+--          behind the other, or nil, another rule or nil, the fingerprint under it, hashes of
 --          fields as JSON or nil
 --          submission, JSON, or nothing
 --          number of files, and for each: sha256, generation or nothing, size in bytes, name, media type
@@ -26,7 +27,7 @@ local replies, others = {}, {}
 local seen = redis.call('MGET', root .. 'open', root .. 'seq', unpack(KEYS, 2))
 local open, seq = tonumber(seen[1] or 0), tonumber(seen[2] or 0)
 local writes, listed, queued, made = {}, {}, {}, {}
--- Keys and contents of this very step.
+-- Keys and contents of this very step: what names one again comes after it.
 local taken = {}
 local function among(lists, name)
   local list = lists[name] or {}
@@ -43,7 +44,6 @@ for k = 2, #KEYS, 3 do
     and not (taken[record] or taken[key_record] or taken[claim]) then
     local user, type = cmsgpack.unpack(packed)
     seq, open = seq + 1, open + 1
-    taken[record] = true
     local w = #writes
     -- The first values of a record (record.lua), up to those that came packed.
     writes[w + 1], writes[w + 2] = record, cmsgpack.pack(
@@ -57,12 +57,10 @@ for k = 2, #KEYS, 3 do
     end
     -- All else that the key remembers is in the record of the task that it made.
     if key_record ~= root then
-      taken[key_record] = true
       writes[w + 1], writes[w + 2] = key_record, cmsgpack.pack(id)
       w = w + 2
     end
     if claim ~= root then
-      taken[claim] = true
       writes[w + 1], writes[w + 2] = claim, cmsgpack.pack(id, nil, nil)
     end
     local list = among(listed, user)
@@ -76,6 +74,9 @@ for k = 2, #KEYS, 3 do
     others[#others + 1] = { number, k, at }
     replies[number] = false
   end
+  taken[record] = true
+  taken[key_record] = key_record ~= root
+  taken[claim] = claim ~= root
   at = at + 5 + 5 * ARGV[at + 4]
 end
 if #writes > 0 then

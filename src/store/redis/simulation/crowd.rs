@@ -17,7 +17,7 @@ use crate::domain::retry::RetryPolicy;
 use crate::domain::submission::{DedupRequest, Start, Submission};
 use crate::domain::task::{Priority, TaskId};
 use crate::domain::task_type::{
-    DedupMode, DedupPolicy, FilesRule, Retention, RunnerSpec, TaskType,
+    DedupMode, DedupPolicy, FilesRule, OnOlderVersion, Retention, RunnerSpec, TaskType,
 };
 use crate::store::{Admission, Admitted, MatchedBy, Store, StoreError};
 
@@ -231,6 +231,7 @@ fn task_type(name: &str) -> TaskType {
             window: Duration::from_secs(5),
             window_max: Duration::from_secs(86_400),
             max_resubmissions: 1,
+            on_older_version: OnOlderVersion::Rerun,
         },
         retry: RetryPolicy {
             max_attempts: 3,

@@ -3,8 +3,8 @@
 local KEYS_EACH, FILES_FROM, FILE_PARTS = 3, 5, 5
 local id, task_record, key_record, text, files_from, files_to
 local user, type, key, fingerprint, rule, file_kept, tags
-local mode, max_resubmissions, priority_asked, priority, start, start_ms, open_max, other_rule, other_fingerprint,
-  fields
+local mode, max_resubmissions, priority_asked, priority, start, start_ms, open_max, older, other_rule,
+  other_fingerprint, fields
 -- Turns to the submission that begins there. What follows is about that one.
 local function turn_to(in_keys, in_argv)
   local _
@@ -13,8 +13,18 @@ local function turn_to(in_keys, in_argv)
   files_from = in_argv + FILES_FROM
   files_to = files_from + FILE_PARTS * ARGV[in_argv + 4] - 1
   user, type, key, fingerprint, rule, _, _, _, _, _, _, _, file_kept, tags = cmsgpack.unpack(ARGV[in_argv + 1])
-  _, mode, max_resubmissions, priority_asked, priority, start, start_ms, open_max, other_rule, other_fingerprint,
-    fields = cmsgpack.unpack(ARGV[in_argv + 2])
+  _, mode, max_resubmissions, priority_asked, priority, start, start_ms, open_max, older, other_rule,
+    other_fingerprint, fields = cmsgpack.unpack(ARGV[in_argv + 2])
+end
+-- A task of an older version of the type that answers, as long as it may still give a result or has given one.
+local function of_older_version()
+  for i = 1, older and #older or 0, 32 do
+    local task, resubmissions, first_failed_at = claimed(older:sub(i, i + 31))
+    if task and task.state ~= 'failed' and task.state ~= 'cancelled'
+      and standing(task, resubmissions, first_failed_at, task.window, max_resubmissions) == 'answers' then
+      return task
+    end
+  end
 end
 -- Gives a word and what belongs to it:
 --   new          resubmissions so far and the time of the first failure, nil when none are on record
@@ -51,17 +61,15 @@ local function judge()
     return 'new'
   end
   local task, resubmissions, first_failed_at = claimed(fingerprint)
-  if not task then
-    return 'new'
-  end
-  local word = standing(task, resubmissions, first_failed_at, task.window, max_resubmissions)
-  if word == 'answers' then
-    return 'by-content', task
+  local word = task and standing(task, resubmissions, first_failed_at, task.window, max_resubmissions)
+  local answering = word == 'answers' and task or of_older_version()
+  if answering then
+    return 'by-content', answering
   elseif word == 'resubmission' then
     return 'new', resubmissions + 1, first_failed_at
   end
   -- Earlier failures count on within the window of the task that failed.
-  if first_failed_at and now < first_failed_at + task.window then
+  if task and first_failed_at and now < first_failed_at + task.window then
     return 'new', resubmissions, first_failed_at
   end
   return 'new'
