@@ -80,6 +80,8 @@ struct Parts {
     signals: Signals,
     ended: Arc<EndedTasks<i64>>,
     notes: Arc<Notes>,
+    /// Held while notes are on their way.
+    writing_notes: tokio::sync::Mutex<()>,
     durability: Durability,
     queue_tasks_max: u64,
 }
@@ -139,6 +141,7 @@ impl EmbeddedStore {
             signals,
             ended,
             notes,
+            writing_notes: tokio::sync::Mutex::default(),
             durability,
             queue_tasks_max,
         });
@@ -204,6 +207,8 @@ impl Parts {
     }
 
     async fn write_notes(&self) -> Result<(), StoreError> {
+        // Who waits for it reads what was said before.
+        let _alone = self.writing_notes.lock().await;
         if self.notes.is_empty() {
             return Ok(());
         }

@@ -435,6 +435,9 @@ async fn three_retries_from_half_a_minute_are_the_default() {
         "echo",
     ] {
         let schema = &document["components"]["schemas"][format!("{name}.params")];
-        assert_eq!(schema, &of(name)["params_schema"], "{name}");
+        let mut schema = schema.clone();
+        // Its own root, for references within it.
+        schema.as_object_mut().unwrap().remove("$id");
+        assert_eq!(schema, of(name)["params_schema"], "{name}");
     }
 }
