@@ -27,6 +27,7 @@ use crate::config::{Drain, Settings, Sources};
 use crate::http::api::{Api, Parts};
 use crate::runners::command::launcher::Launcher;
 use crate::runners::{self, Surroundings};
+use crate::scheduler;
 use crate::store::Store;
 use crate::worker::pool::{End, Pool};
 use crate::worker::{Tools, Workshop, herald, rescuer, sweeper};
@@ -103,7 +104,14 @@ async fn serve(settings: Settings, sources: Sources) -> anyhow::Result<()> {
         pages: outside.pages,
         parsing: Arc::new(Semaphore::new(settings.workers.max(1))),
     };
-    let (work, shop) = Work::start(&settings, store.clone(), blobs, gauge, &surroundings);
+    let (work, shop) = Work::start(
+        &settings,
+        store.clone(),
+        blobs,
+        gauge,
+        &surroundings,
+        &catalogue,
+    );
     let reload = Reload {
         sources,
         catalogue,
@@ -163,9 +171,9 @@ async fn drain(signal: Signal, drain: Drain, draining: &CancellationToken) {
 struct Work {
     end: End,
     pool: Option<JoinHandle<()>>,
-    /// Rescue and sweep go on until the last attempt has ended.
+    /// Rescue, sweep and schedules go on until the last attempt has ended.
     stop_upkeep: CancellationToken,
-    upkeep: [JoinHandle<()>; 3],
+    upkeep: [JoinHandle<()>; 4],
 }
 
 impl Work {
@@ -176,6 +184,7 @@ impl Work {
         blobs: Arc<dyn Blobs>,
         gauge: WorkerGauge,
         surroundings: &Surroundings,
+        catalogue: &Catalogue,
     ) -> (Work, watch::Sender<Workshop>) {
         let stop_upkeep = CancellationToken::new();
         let upkeep = [
@@ -192,6 +201,11 @@ impl Work {
             tokio::spawn(herald::run(
                 store.clone(),
                 gauge.clone(),
+                stop_upkeep.clone(),
+            )),
+            tokio::spawn(scheduler::run(
+                store.clone(),
+                catalogue.clone(),
                 stop_upkeep.clone(),
             )),
         ];

@@ -1,5 +1,6 @@
 //! Pure values and rules: no runtime, no HTTP, no store, no clock.
 
+pub mod cadence;
 pub mod digest;
 pub mod event;
 pub mod file;
@@ -10,6 +11,7 @@ pub mod lease_id;
 pub mod params_check;
 pub mod principal;
 pub mod retry;
+pub mod schedule;
 pub mod schema;
 pub mod standing;
 pub mod stats;

@@ -39,6 +39,7 @@ pub mod query;
 pub mod refusal;
 pub mod request_metrics;
 pub mod retry_after;
+pub mod schedules;
 pub mod scopes;
 #[cfg(test)]
 pub mod stand_in;
@@ -72,6 +73,8 @@ fn routes() -> OpenApiRouter<Api> {
     let mut routes = OpenApiRouter::with_openapi(openapi::Document::openapi())
         .merge(task_routes::routes())
         .merge(lease_routes::routes())
+        .routes(routes!(schedules::list_schedules))
+        .routes(routes!(schedules::get_schedule, schedules::put_schedule, schedules::delete_schedule))
         .routes(routes!(keys::list_keys, keys::create_key))
         .routes(routes!(keys::revoke_key))
         .routes(routes!(limits::get_limits))

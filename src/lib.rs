@@ -8,12 +8,12 @@
 //!  main.rs ── cli            parses arguments: serve · keys · healthcheck · doctor · openapi
 //!      │
 //!    app                     composition root: picks the adapters, owns start-up checks and the shutdown order
-//!      ├───────────────┬──────────────┐
-//!   http            worker         config
-//!   the only place  the only place  settings from file,
-//!   with status     with leases,    environment and
-//!   codes           time, retries   command line
-//!      └───────┬───────┴───────┐
+//!      ├───────────────┬──────────────┬──────────────┐
+//!   http            worker         scheduler      config
+//!   the only place  the only place  cron →         settings from file,
+//!   with status     with leases,    submit         environment and
+//!   codes           time, retries                  command line
+//!      └───────┬───────┴───────┬──────┘
 //!         store · blobs · runner                  PORTS: small traits in domain terms
 //!              └───────┬───────┘
 //!                  domain                         pure values and rules: no runtime, no HTTP, no clock
@@ -94,6 +94,7 @@ pub mod results;
 pub mod runner;
 pub mod runners;
 pub mod sandbox;
+pub mod scheduler;
 pub mod seeded_faults;
 pub mod store;
 pub mod worker;

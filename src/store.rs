@@ -21,6 +21,7 @@ use crate::domain::file::{BlobName, File};
 use crate::domain::fingerprint::{FieldHashes, Fingerprint, FingerprintRule};
 use crate::domain::idempotency_key::IdempotencyKey;
 use crate::domain::principal::{Scopes, UserId};
+use crate::domain::schedule::{Plan, Schedule, ScheduleName};
 use crate::domain::stats::{Crew, Stats};
 use crate::domain::submission::Submission;
 use crate::domain::task::{FencingToken, Progress, State, Task, TaskError, TaskId};
@@ -134,6 +135,38 @@ pub trait Store: Send + Sync + 'static {
     async fn agree(&self, _name: &str, proposed: &str) -> Result<String, StoreError> {
         Ok(proposed.to_owned())
     }
+
+    /// Keeps a schedule, in place of an earlier one of this name. As long as its timing stays as it was, so does its
+    /// next firing.
+    async fn put_schedule(&self, schedule: NewSchedule) -> Result<PutSchedule, StoreError>;
+
+    async fn schedule(
+        &self,
+        user: &UserId,
+        name: &ScheduleName,
+    ) -> Result<Option<Schedule>, StoreError>;
+
+    /// The user's, by name; without those whose records cannot be read.
+    async fn schedules(&self, user: &UserId) -> Result<Vec<Schedule>, StoreError>;
+
+    /// Whether there was a schedule to delete.
+    async fn delete_schedule(&self, user: &UserId, name: &ScheduleName)
+    -> Result<bool, StoreError>;
+
+    /// Schedules of these types that are due, soonest first; up to `max` of them, or in some stores of each part. It
+    /// may be asked as often as one likes: it costs next to nothing where nothing is due. One whose record cannot be
+    /// read is put off, so that it keeps nobody waiting.
+    async fn due_schedules(
+        &self,
+        types: Vec<String>,
+        max: usize,
+    ) -> Result<DueSchedules, StoreError>;
+
+    /// Records a firing, and where the schedule goes on. Changes nothing when another replica was there before, or
+    /// when the user has changed the schedule since it was looked at. Returns whether the schedule stands as said.
+    ///
+    /// Less durable than what is acknowledged: a firing whose record is lost is submitted once more under its key.
+    async fn record_firing(&self, firing: Firing) -> Result<bool, StoreError>;
 
     /// Counts the time from a whole request to its answer.
     fn record_submit_latency(&self, user: &UserId, took: Duration);
@@ -487,6 +520,72 @@ pub struct Page {
     pub tasks: Vec<Task>,
     /// None on the last page. A page may be short, or empty, and still have a next one.
     pub next: Option<Cursor>,
+}
+
+/// A schedule as its user wants it.
+#[derive(Clone, Debug)]
+pub struct NewSchedule {
+    pub user: UserId,
+    pub name: ScheduleName,
+    pub plan: Plan,
+    /// A number that no other version has had; at most 2^53.
+    pub revision: u64,
+    /// The next firing by its timing, from `found_at` on.
+    pub next_fire_at: Option<Timestamp>,
+    pub found_at: Timestamp,
+}
+
+impl NewSchedule {
+    /// How far the store's clock may be from `found_at`.
+    pub const APART_MAX: Duration = Duration::from_secs(2);
+}
+
+#[derive(Clone, Debug)]
+pub enum PutSchedule {
+    Created(Schedule),
+    Replaced(Schedule),
+    /// The user has [`Schedule::PER_USER_MAX`] others.
+    Full,
+    /// The store's clock says something else than `found_at`: that counts.
+    AnotherTime(Timestamp),
+}
+
+#[derive(Clone, Debug)]
+pub struct DueSchedules {
+    pub schedules: Vec<DueSchedule>,
+    /// The time until there may be another one.
+    pub next_due_in: Option<Duration>,
+}
+
+#[derive(Clone, Debug)]
+pub struct DueSchedule {
+    pub schedule: Schedule,
+    /// The store's clock when it was looked at.
+    pub now: Timestamp,
+}
+
+/// What came of a schedule that was due.
+#[derive(Clone, Debug)]
+pub struct Firing {
+    pub user: UserId,
+    pub name: ScheduleName,
+    /// As it was when it was looked at: of several replicas one goes on.
+    pub revision: u64,
+    /// As it is from now on; one that it never had.
+    pub next_revision: u64,
+    /// None when firings were left out or put off.
+    pub fired: Option<Fired>,
+    pub next_fire_at: Option<Timestamp>,
+    /// Look at it again no sooner than so long from now.
+    pub put_off: Duration,
+}
+
+/// The newest firing that was due.
+#[derive(Clone, Debug)]
+pub struct Fired {
+    pub at: Timestamp,
+    /// Its task, as far as it is known; or why it could not be submitted.
+    pub outcome: Result<Option<TaskId>, String>,
 }
 
 /// One suppressed duplicate.

@@ -53,6 +53,11 @@ impl IdempotencyKey {
         }
     }
 
+    /// The service's own key for something that it submits itself. Clients' keys are ASCII, so that none is like it.
+    pub fn of_service(kind: &str, name: &str) -> Self {
+        IdempotencyKey(format!("§{kind}/{name}").into())
+    }
+
     /// A key that a store hands back: it was valid when it went in.
     pub fn from_store(text: &str) -> Self {
         IdempotencyKey(text.into())

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use url::Url;
 
 use super::fingerprint::{Algorithm, FingerprintRule, FingerprintScope};
 use super::params_check::ParamsCheck;
 use super::retry::RetryPolicy;
-use super::schema::ParamsSchema;
+use super::schema::{ParamsSchema, Violation};
 use super::task::Priority;
 
 /// The declared contract of one task type.
@@ -64,6 +65,20 @@ pub enum FilesRule {
     /// Unless the param of this name is there.
     #[serde(rename = "required_without")]
     RequiredWithout(&'static str),
+}
+
+impl FilesRule {
+    /// What is missing of a submission without files.
+    pub fn missing(self, params: Option<&Value>) -> Option<String> {
+        match self {
+            FilesRule::None | FilesRule::Optional => None,
+            FilesRule::Required => Some("this task type needs a file".to_owned()),
+            FilesRule::RequiredWithout(param) => {
+                let is_there = params.is_some_and(|params| params.get(param).is_some());
+                (!is_there).then(|| format!("this task type needs a file, or the param {param}"))
+            }
+        }
+    }
 }
 
 /// How repeated work is told and answered.
@@ -185,6 +200,16 @@ impl TaskType {
             concurrency: None,
             retention: Retention::default(),
         }
+    }
+
+    /// What is wrong with params, with pointers below `/params`.
+    pub fn violations(&self, params: &Value) -> Vec<Violation> {
+        let schema = self.params_schema.as_ref();
+        let mut violations = schema.map_or(Vec::new(), |s| s.violations(params, "/params"));
+        if let Some(check) = &self.params_check {
+            violations.extend(check.violations(params));
+        }
+        violations
     }
 
     /// Files of one submission that the runner can read; no bound of its own when absent.

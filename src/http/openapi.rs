@@ -25,6 +25,7 @@ use super::scopes::{self, Access, Lookup};
         (name = "tasks", description = "Submit tasks and follow them"),
         (name = "files", description = "Submit files, and get them back"),
         (name = "leases", description = "Run tasks outside of the service"),
+        (name = "schedules", description = "Submit again and again, by the clock"),
         (name = "keys", description = "Who may use the service"),
         (name = "operation", description = "What the service does, in numbers"),
         (name = "health", description = "Whether it lives, and whether it can serve"),

@@ -90,6 +90,20 @@ impl Problem {
         Problem::new(Code::ValidationFailed, detail).with("errors", errors)
     }
 
+    /// The same, and what else is wrong; another problem than invalid values goes first, and alone.
+    pub fn with_violations(self, mut violations: Vec<Violation>) -> Self {
+        if self.code != Code::ValidationFailed || violations.is_empty() {
+            return self;
+        }
+        let errors = self.members.get("errors").and_then(Value::as_array);
+        let text = |error: &Value, name: &str| error[name].as_str().unwrap_or_default().to_owned();
+        violations.extend(errors.into_iter().flatten().map(|error| Violation {
+            pointer: text(error, "pointer"),
+            detail: text(error, "detail"),
+        }));
+        Self::violations(violations)
+    }
+
     pub fn not_found() -> Self {
         Problem::new(Code::NotFound, "There is no such resource.")
     }

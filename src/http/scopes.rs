@@ -58,6 +58,7 @@ pub const TABLE: &[(Method, &str, Access)] = &[
     (Method::POST,    "/v1/leases/{id}/complete",      Needs(Lease)),
     (Method::POST,    "/v1/leases/{id}/fail",          Needs(Lease)),
     (Method::GET,     "/v1/leases/{id}/file",          Needs(Lease)),
+    (Method::GET,     "/v1/schedules",                 Needs(Read)),
     (Method::GET,     "/v1/schedules/{name}",          Needs(Read)),
     (Method::PUT,     "/v1/schedules/{name}",          Needs(Submit)),
     (Method::DELETE,  "/v1/schedules/{name}",          Needs(Submit)),

@@ -17,6 +17,7 @@ use crate::catalogue::Catalogue;
 use crate::domain::digest::Sha256Digest;
 use crate::domain::file::{BlobName, File};
 use crate::domain::principal::UserId;
+use crate::domain::schedule::{Schedule, ScheduleName};
 use crate::domain::stats::{Latencies, StateCounts, Stats, Windows};
 use crate::domain::task::{Progress, State, Task, TaskError, TaskId};
 use crate::domain::timestamp::Timestamp;
@@ -108,6 +109,24 @@ impl Store for StandIn {
     }
     async fn paused(&self) -> Result<BTreeSet<String>, StoreError> {
         self.step(BTreeSet::new())
+    }
+    async fn put_schedule(&self, _: NewSchedule) -> Result<PutSchedule, StoreError> {
+        beyond()
+    }
+    async fn schedule(&self, _: &UserId, _: &ScheduleName) -> Result<Option<Schedule>, StoreError> {
+        beyond()
+    }
+    async fn schedules(&self, _: &UserId) -> Result<Vec<Schedule>, StoreError> {
+        beyond()
+    }
+    async fn delete_schedule(&self, _: &UserId, _: &ScheduleName) -> Result<bool, StoreError> {
+        beyond()
+    }
+    async fn due_schedules(&self, _: Vec<String>, _: usize) -> Result<DueSchedules, StoreError> {
+        beyond()
+    }
+    async fn record_firing(&self, _: Firing) -> Result<bool, StoreError> {
+        beyond()
     }
     async fn extend(&self, _: Held, _: Option<Progress>) -> Result<Fenced<Extension>, StoreError> {
         beyond()

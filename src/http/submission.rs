@@ -6,5 +6,6 @@ pub mod draft;
 pub mod file_reference;
 pub mod items;
 pub mod members;
+pub mod plan;
 
 pub use draft::{Carries, Draft, Drafted};

@@ -28,6 +28,7 @@ mod pauses;
 mod readers;
 mod record;
 mod rescue;
+mod schedules;
 mod schema;
 mod step;
 mod suppressed;
@@ -47,13 +48,15 @@ use self::writer::{Promise, Writer, now};
 use super::ended::EndedTasks;
 use super::signals::Signals;
 use super::{
-    Admission, AdmissionAnswer, Admitted, ApiKey, Cancelled, Checked, Durability, Extension,
-    Fenced, Forgotten, Found, Held, Holder, Lease, LeaseRequest, LedgerEntry, ListFilter, Page,
-    RedriveFilter, Redriven, RedrivenMany, Rescued, Store, StoreError, TaskResult,
+    Admission, AdmissionAnswer, Admitted, ApiKey, Cancelled, Checked, DueSchedules, Durability,
+    Extension, Fenced, Firing, Forgotten, Found, Held, Holder, Lease, LeaseRequest, LedgerEntry,
+    ListFilter, NewSchedule, Page, PutSchedule, RedriveFilter, Redriven, RedrivenMany, Rescued,
+    Store, StoreError, TaskResult,
 };
 use crate::domain::digest::Sha256Digest;
 use crate::domain::file::{BlobName, File};
 use crate::domain::principal::UserId;
+use crate::domain::schedule::{Schedule, ScheduleName};
 use crate::domain::stats::Stats;
 use crate::domain::task::{Progress, Task, TaskError, TaskId};
 use crate::domain::worker::Worker;
@@ -471,6 +474,65 @@ impl Store for EmbeddedStore {
 
     async fn paused(&self) -> Result<BTreeSet<String>, StoreError> {
         self.0.read(pauses::all).await
+    }
+
+    async fn put_schedule(&self, schedule: NewSchedule) -> Result<PutSchedule, StoreError> {
+        let put = self
+            .0
+            .durable(move |step| schedules::put(step, &schedule))
+            .await?;
+        self.0.signals.schedules_have_changed();
+        Ok(put)
+    }
+
+    async fn schedule(
+        &self,
+        user: &UserId,
+        name: &ScheduleName,
+    ) -> Result<Option<Schedule>, StoreError> {
+        let (user, name) = (user.clone(), name.clone());
+        self.0
+            .read(move |sql| schedules::find(sql, &user, &name))
+            .await
+    }
+
+    async fn schedules(&self, user: &UserId) -> Result<Vec<Schedule>, StoreError> {
+        let user = user.clone();
+        self.0.read(move |sql| schedules::all(sql, &user)).await
+    }
+
+    async fn delete_schedule(
+        &self,
+        user: &UserId,
+        name: &ScheduleName,
+    ) -> Result<bool, StoreError> {
+        let (user, name) = (user.clone(), name.clone());
+        self.0
+            .durable(move |step| schedules::delete(step, &user, &name))
+            .await
+    }
+
+    async fn due_schedules(
+        &self,
+        types: Vec<String>,
+        max: usize,
+    ) -> Result<DueSchedules, StoreError> {
+        let due = self
+            .0
+            .read(move |sql| schedules::due(sql, &types, max, now()))
+            .await?;
+        if !due.unreadable.is_empty() {
+            self.0
+                .relaxed(move |step| schedules::put_off(step, &due.unreadable))
+                .await?;
+        }
+        Ok(due.schedules)
+    }
+
+    async fn record_firing(&self, firing: Firing) -> Result<bool, StoreError> {
+        self.0
+            .relaxed(move |step| schedules::record_firing(step, &firing))
+            .await
     }
 
     fn record_submit_latency(&self, user: &UserId, took: Duration) {

@@ -18,6 +18,7 @@
 
 mod address;
 mod admit;
+mod agenda;
 mod agreed;
 mod agreement;
 mod api_keys;
@@ -47,6 +48,7 @@ mod pauses;
 mod record;
 mod reply;
 mod rescue;
+mod schedules;
 mod scripts;
 #[cfg(feature = "seeded-faults")]
 mod seeded_faults;
@@ -70,6 +72,7 @@ use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::admit::{Ask, Question, Records, Way};
+use self::agenda::Agenda;
 use self::completion::Completion;
 use self::guard::Guard;
 use self::horizon::Horizon;
@@ -84,13 +87,15 @@ use self::step::{Step, Steps, unavailable};
 use self::suppressed::Notes;
 use super::signals::Signals;
 use super::{
-    Admission, Admitted, ApiKey, Cancelled, Checked, Cursor, Durability, Extension, Fenced,
-    Forgotten, Found, Guarantees, Held, Lease, LeaseRequest, LedgerEntry, ListFilter, Missing,
-    Page, RedriveFilter, Redriven, RedrivenMany, Rescued, Store, StoreError, TaskResult,
+    Admission, Admitted, ApiKey, Cancelled, Checked, Cursor, DueSchedules, Durability, Extension,
+    Fenced, Firing, Forgotten, Found, Guarantees, Held, Lease, LeaseRequest, LedgerEntry,
+    ListFilter, Missing, NewSchedule, Page, PutSchedule, RedriveFilter, Redriven, RedrivenMany,
+    Rescued, Store, StoreError, TaskResult,
 };
 use crate::domain::digest::Sha256Digest;
 use crate::domain::file::{BlobName, File};
 use crate::domain::principal::UserId;
+use crate::domain::schedule::{Schedule, ScheduleName};
 use crate::domain::stats::{Crew, Stats};
 use crate::domain::task::{Progress, State, Task, TaskError, TaskId};
 use crate::domain::timestamp::Timestamp;
@@ -177,6 +182,7 @@ struct Parts {
     steps: Steps,
     keys: Keys,
     horizon: Arc<Horizon>,
+    agenda: Arc<Agenda>,
     signals: Signals,
     notes: Notes,
     memory: Memory,
@@ -205,6 +211,7 @@ impl RedisStore {
         let stop = CancellationToken::new();
         let parts = Arc::new(Parts {
             horizon: Arc::new(Horizon::new(keys.partitions().count())),
+            agenda: Arc::new(Agenda::new(keys.partitions().count())),
             admissions: Lines::new(keys.partitions().count()),
             completions: Lines::new(keys.partitions().count()),
             memory: Memory::new(keys.partitions().count()),
@@ -266,6 +273,7 @@ impl Parts {
             link,
             channel: self.keys.news(),
             horizon: self.horizon.clone(),
+            agenda: self.agenda.clone(),
             signals: self.signals.clone(),
             pauses: self.pauses.clone(),
             stop,
@@ -309,14 +317,17 @@ impl Parts {
                 keys::seq(root),
                 keys::open(root),
                 keys::mark(root, known.name()),
+                keys::schedules_version(root),
             ]
         });
         let step = Step::command("MGET").arg(names.collect::<Vec<_>>());
-        let numbers: Vec<Option<u64>> =
+        let texts: Vec<Option<String>> =
             from_redis_value(self.steps.value(step).await?).map_err(|_| reply::senseless())?;
-        for ((&partition, told), numbers) in partitions.iter().zip(told).zip(numbers.chunks(3)) {
-            let number = |at: usize| numbers.get(at).copied().flatten().unwrap_or(0);
-            let [seq, open, mark] = [0, 1, 2].map(number);
+        for ((&partition, told), texts) in partitions.iter().zip(told).zip(texts.chunks(4)) {
+            let [seq, open, mark, schedules] = texts else {
+                return Err(reply::senseless());
+            };
+            let [seq, open, mark] = [number(seq)?, number(open)?, number(mark)?];
             if mark < told {
                 self.steps.marks().lose(&known);
                 return Err(StoreError::StateLost);
@@ -324,6 +335,11 @@ impl Parts {
             self.horizon.set_open(partition, open);
             if self.horizon.queued_up_to(partition, seq) {
                 self.signals.work_is_ready();
+            }
+            // Whatever stands there, something was kept.
+            let version = schedules.as_ref().map(|text| text.parse().unwrap_or(0));
+            if self.agenda.stands_at(partition, version) {
+                self.signals.schedules_have_changed();
             }
         }
         Ok(())
@@ -726,6 +742,58 @@ impl Store for RedisStore {
         pauses::all(&self.0.steps, &self.0.keys).await
     }
 
+    async fn put_schedule(&self, schedule: NewSchedule) -> Result<PutSchedule, StoreError> {
+        let parts = &*self.0;
+        let partition = parts.keys.of_user(&schedule.user);
+        let put = schedules::put(&parts.steps, parts.keys.root(partition), schedule).await?;
+        parts.agenda.changed(partition);
+        parts.signals.schedules_have_changed();
+        Ok(put)
+    }
+
+    async fn schedule(
+        &self,
+        user: &UserId,
+        name: &ScheduleName,
+    ) -> Result<Option<Schedule>, StoreError> {
+        let parts = &*self.0;
+        schedules::find(&parts.steps, parts.root(user), user, name).await
+    }
+
+    async fn schedules(&self, user: &UserId) -> Result<Vec<Schedule>, StoreError> {
+        let parts = &*self.0;
+        schedules::all(&parts.steps, parts.root(user), user).await
+    }
+
+    async fn delete_schedule(
+        &self,
+        user: &UserId,
+        name: &ScheduleName,
+    ) -> Result<bool, StoreError> {
+        let parts = &*self.0;
+        schedules::delete(&parts.steps, parts.root(user), user, name).await
+    }
+
+    async fn due_schedules(
+        &self,
+        types: Vec<String>,
+        max: usize,
+    ) -> Result<DueSchedules, StoreError> {
+        let Parts {
+            steps,
+            keys,
+            agenda,
+            ..
+        } = &*self.0;
+        schedules::due(steps, keys, agenda, &types, max).await
+    }
+
+    async fn record_firing(&self, firing: Firing) -> Result<bool, StoreError> {
+        let parts = &*self.0;
+        let root = parts.root(&firing.user);
+        schedules::record_firing(&parts.steps, root, &firing).await
+    }
+
     fn record_submit_latency(&self, user: &UserId, took: Duration) {
         self.0.notes.submit_latency(user, took);
     }
@@ -834,6 +902,14 @@ fn outcome_of_all(outcomes: Vec<Result<(), StoreError>>) -> Result<(), StoreErro
         .next()
         .filter(|_| failed)
         .unwrap_or(Ok(()))
+}
+
+/// Nothing counts as zero.
+fn number(text: &Option<String>) -> Result<u64, StoreError> {
+    match text {
+        None => Ok(0),
+        Some(text) => text.parse().map_err(|_| reply::senseless()),
+    }
 }
 
 fn now() -> Timestamp {

@@ -26,6 +26,7 @@ pub struct Signals(Arc<Inner>);
 struct Inner {
     work: Notify,
     due: Notify,
+    schedules: Notify,
     tasks: Mutex<HashMap<TaskId, Waiters>>,
     /// Those who follow all tasks of a user, by what its ids begin with.
     owners: Mutex<HashMap<String, broadcast::Sender<News>>>,
@@ -81,6 +82,15 @@ impl Signals {
 
     pub async fn due(&self) {
         self.0.due.notified().await;
+    }
+
+    /// A schedule was kept or changed.
+    pub fn schedules_have_changed(&self) {
+        self.0.schedules.notify_one();
+    }
+
+    pub async fn schedules(&self) {
+        self.0.schedules.notified().await;
     }
 
     pub fn task_changed(&self, id: &TaskId) {

@@ -35,6 +35,7 @@ mod redis_sentinels;
 mod redis_trouble;
 mod replicas;
 mod retries;
+mod schedules;
 mod scraping;
 mod store_conformance;
 mod store_model;

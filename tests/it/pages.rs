@@ -239,6 +239,7 @@ async fn every_documented_path_is_served() {
             .replace("{id}", &"0".repeat(36))
             .replace("{sha256}", &"0".repeat(64))
             .replace("{type}", "echo")
+            .replace("{name}", "nightly")
             .replace("{slug}", "not-found");
         assert!(!concrete.contains('{'), "{path}");
         for method in methods.as_object().unwrap().keys() {

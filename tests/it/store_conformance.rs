@@ -10,6 +10,7 @@ mod files;
 mod leases;
 mod lists;
 mod retention;
+mod schedules;
 mod versions;
 
 use justonce::domain::task::State;

@@ -65,6 +65,13 @@ impl Draft {
         }
     }
 
+    /// The members of a submission that came with something else.
+    pub fn of<const N: usize>(members: [(&str, Option<Value>); N]) -> Self {
+        let given = members.into_iter();
+        let given = given.filter_map(|(name, value)| Some((name.to_owned(), value?)));
+        Draft(given.collect())
+    }
+
     /// Adds a member that came as text: a form field or a query parameter.
     pub fn set_text(&mut self, name: &str, text: String) -> Result<(), Problem> {
         let value = match name {
@@ -178,11 +185,8 @@ fn params(members: &mut Members, task_type: Option<&TaskType>) -> Value {
             return Value::Null;
         }
     };
-    if let Some(schema) = task_type.and_then(|t| t.params_schema.as_ref()) {
-        members.refuse_all(schema.violations(&params, "/params"));
-    }
-    if let Some(check) = task_type.and_then(|t| t.params_check.as_ref()) {
-        members.refuse_all(check.violations(&params));
+    if let Some(task_type) = task_type {
+        members.refuse_all(task_type.violations(&params));
     }
     params
 }
@@ -285,21 +289,12 @@ fn references(
     let files_max = task_type.and_then(TaskType::files_max).unwrap_or(files_max);
     let references = FileReference::take_from(members, files_max);
     let rule = task_type.map_or(FilesRule::Optional, |t| t.files);
-    match (rule, references.is_empty()) {
-        (FilesRule::None, false) => members.refuse("file", "this task type takes no files"),
-        (FilesRule::Required, true) => members.refuse("file", "this task type needs a file"),
-        (FilesRule::RequiredWithout(param), true)
-            if members
-                .peek("params")
-                .and_then(|params| params.get(param))
-                .is_none() =>
-        {
-            let detail = format!("this task type needs a file, or the param {param}");
-            members.refuse("file", &detail);
+    if references.is_empty() {
+        if let Some(missing) = rule.missing(members.peek("params")) {
+            members.refuse("file", &missing);
         }
-        (FilesRule::None, true)
-        | (FilesRule::Required, false)
-        | (FilesRule::Optional | FilesRule::RequiredWithout(_), _) => {}
+    } else if rule == FilesRule::None {
+        members.refuse("file", "this task type takes no files");
     }
     references
 }

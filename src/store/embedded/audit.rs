@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, ErrorCode, params_from_iter};
 
 use self::contradictions::{ANYWHERE, Contradiction, OF_KEYS, OF_TASKS};
-use super::key;
 use super::record::{COLUMNS, Record, fingerprint_hash, id_hash};
 use super::schema::{self, OpenError, open_reader};
 use super::writer::now;
+use super::{key, schedules};
 use crate::domain::digest::Sha256Digest;
 use crate::domain::file::{BlobName, Generation};
 use crate::domain::idempotency_key::IdempotencyKey;
@@ -80,6 +80,7 @@ impl Auditor {
             self.read_keys(from, audit)?;
             self.look(OF_KEYS, from, audit)?;
         }
+        self.read_schedules(audit)?;
         self.look(ANYWHERE, 0, audit)?;
         Ok(self.copies(audit)?)
     }
@@ -152,13 +153,26 @@ impl Auditor {
         while let Some(row) = rows.next()? {
             audit.saw("keys", 1);
             let (user, text): (String, String) = (row.get(0)?, row.get(1)?);
-            let names = (UserId::parse(&user), IdempotencyKey::parse(text.as_bytes()));
-            let hash = match names {
-                (Some(user), Ok(key)) => Some(key::hash(&user, &key)),
-                _ => None,
-            };
+            let user_id = UserId::parse(&user);
+            let hash = user_id.map(|user| key::hash(&user, &IdempotencyKey::from_store(&text)));
             if hash != Some(row.get(2)?) {
                 audit.found(&format!("key {text} of {user}: it cannot be found"));
+            }
+        }
+        Ok(())
+    }
+
+    fn read_schedules(&self, audit: &mut Audit) -> rusqlite::Result<()> {
+        let text = format!("SELECT {} FROM schedule", schedules::COLUMNS);
+        let mut statement = self.conn.prepare(&text)?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            audit.saw("schedules", 1);
+            if let Err(error) = schedules::read(row) {
+                let (user, name): (String, String) = (row.get(0)?, row.get(1)?);
+                audit.found(&format!(
+                    "schedule {name} of {user}: its record cannot be read: {error}"
+                ));
             }
         }
         Ok(())

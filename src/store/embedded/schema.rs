@@ -9,7 +9,7 @@ use rusqlite::{Connection, OpenFlags};
 const APPLICATION_ID: i32 = 0x4a4f_6e65;
 
 /// The schema that this code reads and writes (`PRAGMA user_version`). A newer file is refused.
-pub const VERSION: i32 = 3;
+pub const VERSION: i32 = 4;
 
 /// Older versions of SQLite can corrupt a WAL that is reset while another connection writes.
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
@@ -127,7 +127,29 @@ fn bring_up(conn: &Connection, written: i32) -> rusqlite::Result<()> {
 }
 
 /// What each version added, in order.
-const STEPS: [&str; VERSION as usize] = [TABLES, OUTSIDE_AND_PAUSES, CHANGES];
+const STEPS: [&str; VERSION as usize] = [TABLES, OUTSIDE_AND_PAUSES, CHANGES, SCHEDULES];
+
+/// Version 4: schedules.
+const SCHEDULES: &str = "
+CREATE TABLE schedule (
+    user TEXT NOT NULL,
+    name TEXT NOT NULL,
+    type TEXT NOT NULL,
+    plan TEXT NOT NULL,                     -- JSON
+    timing TEXT NOT NULL,                   -- what says when it fires
+    revision INTEGER NOT NULL,              -- another one whenever it changes or goes on
+    next_fire_at INTEGER,
+    due_at INTEGER,                         -- when to look at it: as next_fire_at, or later when that was put off
+    last_fired_at INTEGER,
+    last_task TEXT,
+    refused_at INTEGER,                     -- of a firing after that, which its type did not take
+    refusal TEXT,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    PRIMARY KEY (user, name)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX schedule_due ON schedule(type, due_at) WHERE due_at IS NOT NULL;
+";
 
 /// Version 2: leases of workers outside, and paused types.
 const OUTSIDE_AND_PAUSES: &str = "

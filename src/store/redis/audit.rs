@@ -453,11 +453,13 @@ fn kind(name: &str) -> Option<(&'static str, Option<Scan>)> {
         "key" => ("keys", None),
         "claim" => ("claims on contents", None),
         "file" => ("files", None),
-        "body" | "result" | "ledger" | "gauge" | "seq" | "open" | "fresh" | "blobs" => {
-            ("other records", None)
+        "schedule" => ("schedules", None),
+        "body" | "result" | "ledger" | "gauge" | "seq" | "open" | "fresh" | "blobs"
+        | "schedules-version" => ("other records", None),
+        "keys" | "schedules" => ("other records", UNSORTED),
+        "list" | "queue" | "due" | "expiry" | "file-expiry" | "tag" | "schedules-due" => {
+            ("lists and queues", SORTED)
         }
-        "keys" => ("other records", UNSORTED),
-        "list" | "queue" | "due" | "expiry" | "file-expiry" | "tag" => ("lists and queues", SORTED),
         _ => return None,
     })
 }

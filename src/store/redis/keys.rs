@@ -130,6 +130,11 @@ pub fn open(root: &str) -> String {
     format!("{root}open")
 }
 
+/// Another one whenever a schedule may be due sooner than it was.
+pub fn schedules_version(root: &str) -> String {
+    format!("{root}schedules-version")
+}
+
 /// Replicas that are there.
 pub fn replicas(root: &str) -> String {
     format!("{root}replicas")

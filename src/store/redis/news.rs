@@ -10,6 +10,7 @@ use redis::aio::PubSub;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::agenda::Agenda;
 use super::horizon::Horizon;
 use super::keys::Partition;
 use super::link::{Commands, RESPONSE_WAIT_MAX};
@@ -27,6 +28,7 @@ pub struct Listener {
     pub link: Arc<dyn Commands>,
     pub channel: String,
     pub horizon: Arc<Horizon>,
+    pub agenda: Arc<Agenda>,
     pub signals: Signals,
     pub pauses: Arc<Pauses>,
     pub stop: CancellationToken,
@@ -83,13 +85,15 @@ impl Listener {
 
     fn catch_up(&self) {
         self.horizon.is_unknown();
+        self.agenda.is_unknown();
         self.pauses.have_changed();
         self.signals.work_is_ready();
         self.signals.due_is_sooner();
+        self.signals.schedules_have_changed();
         self.signals.news_were_missed();
     }
 
-    /// `work p07` · `due p07 1732…` · `pauses p00` · `task id id …`
+    /// `work p07` · `due p07 1732…` · `pauses p00` · `schedules p07` · `task id id …`
     pub fn hear(&self, news: &str) {
         let mut words = news.split(' ');
         let (kind, about) = (words.next(), words.next().unwrap_or_default());
@@ -103,6 +107,10 @@ impl Listener {
                     self.horizon.due(partition, Timestamp::from_ms(at));
                     self.signals.due_is_sooner();
                 }
+            }
+            (Some("schedules"), Some(partition)) => {
+                self.agenda.changed(partition);
+                self.signals.schedules_have_changed();
             }
             (Some("pauses"), Some(_)) => self.pauses.have_changed(),
             (Some("task"), None) => {

@@ -123,6 +123,12 @@ scripts! {
     KEEP_FILE = "keep_file" Promises [clock, files];
     AGREE = "agree" Writes [];
     CREATE_API_KEY = "create_api_key" Promises [];
+    PUT_SCHEDULE = "put_schedule" Promises [clock, places, schedules];
+    SCHEDULES = "schedules" Reads [schedules];
+    DUE_SCHEDULES = "due_schedules" Reads [clock, schedules];
+    RECORD_FIRING = "record_firing" Writes [clock, schedules];
+    PUT_OFF_SCHEDULE = "put_off_schedule" Writes [clock, schedules];
+    DELETE_SCHEDULE = "delete_schedule" Promises [schedules];
     PAUSE = "pause" Promises [clock, places];
     REVOKE_API_KEY = "revoke_api_key" Promises [clock];
     MARK = "mark" Writes [];
@@ -131,8 +137,8 @@ scripts! {
     AGREED = "agreed" Apart [];
     REPORT = "report" Apart [];
     ACCEPT = "accept" Apart [];
-    AUDIT = "audit" Reads [clock, record, places, files, claim];
-    AUDIT_MEMBERS = "audit_members" Reads [clock, record, places, files];
+    AUDIT = "audit" Reads [clock, record, places, files, claim, schedules];
+    AUDIT_MEMBERS = "audit_members" Reads [clock, record, places, files, schedules];
     AUDIT_COUNTS = "audit_counts" Reads [places];
     AUDIT_NEEDS = "audit_needs" Reads [record, places, files];
 }

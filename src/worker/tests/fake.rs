@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use crate::domain::digest::Sha256Digest;
 use crate::domain::file::{BlobName, File};
 use crate::domain::principal::UserId;
+use crate::domain::schedule::{Schedule, ScheduleName};
 use crate::domain::stats::Stats;
 use crate::domain::task::{FencingToken, Priority, Progress, State, Task, TaskError, TaskId};
 use crate::domain::timestamp::Timestamp;
@@ -272,6 +273,24 @@ impl Store for FakeStore {
         unavailable()
     }
     async fn paused(&self) -> Result<BTreeSet<String>, StoreError> {
+        unavailable()
+    }
+    async fn put_schedule(&self, _: NewSchedule) -> Result<PutSchedule, StoreError> {
+        unavailable()
+    }
+    async fn schedule(&self, _: &UserId, _: &ScheduleName) -> Result<Option<Schedule>, StoreError> {
+        unavailable()
+    }
+    async fn schedules(&self, _: &UserId) -> Result<Vec<Schedule>, StoreError> {
+        unavailable()
+    }
+    async fn delete_schedule(&self, _: &UserId, _: &ScheduleName) -> Result<bool, StoreError> {
+        unavailable()
+    }
+    async fn due_schedules(&self, _: Vec<String>, _: usize) -> Result<DueSchedules, StoreError> {
+        unavailable()
+    }
+    async fn record_firing(&self, _: Firing) -> Result<bool, StoreError> {
         unavailable()
     }
     async fn redrive(&self, _: &UserId, _: &TaskId) -> Result<Redriven, StoreError> {

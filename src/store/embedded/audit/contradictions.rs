@@ -119,6 +119,16 @@ pub const OF_KEYS: &[Contradiction] = &[
 
 pub const ANYWHERE: &[Contradiction] = &[
     found(
+        "its plan is one of another type, or none",
+        "SELECT 'schedule ' || name || ' of ' || user FROM schedule \
+         WHERE type IS NOT CASE WHEN json_valid(plan) THEN plan ->> '$.type' END",
+    ),
+    found(
+        "nothing says when it is due",
+        "SELECT 'schedule ' || name || ' of ' || user FROM schedule \
+         WHERE (due_at IS NULL) <> (next_fire_at IS NULL)",
+    ),
+    found(
         "no task has it",
         "SELECT 'tag ' || g.name || ' of ' || g.user FROM tag g LEFT JOIN task t ON t.seq = g.task \
          WHERE t.seq IS NULL OR t.state > 6 OR NOT EXISTS \

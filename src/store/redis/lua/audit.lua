@@ -197,6 +197,31 @@ function look.keys(id)
     wrong('there is no such task')
   end
 end
+function look.schedule(name)
+  local user, its_name = string.match(name, '^([^,]*),(.*)$')
+  subject = 'schedule ' .. its_name .. ' of ' .. user
+  local key = schedule_key(user, its_name)
+  local fields = redis.call('HMGET', key, 'type', 'plan', 'revision', 'due', 'created_at', 'updated_at', 'next')
+  for i = 1, 7 do
+    if not fields[i] then
+      return wrong('its record is not whole')
+    end
+  end
+  for i = 3, 7 do
+    if not tonumber(fields[i]) and (i == 3 or fields[i] ~= '') then
+      return wrong('its record cannot be read')
+    end
+  end
+  if cjson.decode(fields[2]).type ~= fields[1] then
+    wrong('its plan is one of another type')
+  end
+  if score_of('schedules-due:' .. fields[1], name) ~= tonumber(fields[4]) then
+    wrong('nothing says when it is due')
+  end
+  if redis.call('SISMEMBER', schedules_key(user), its_name) == 0 then
+    wrong('it is not in the list of its user')
+  end
+end
 
 for _, name in ipairs(ARGV) do
   local kind, rest = string.match(name, '^([^:]*):?(.*)$')

@@ -1,5 +1,5 @@
 #!lua flags=no-writes
--- Looks at members of lists, queues, deadlines, tags and keys: whether the task of each is as they say.
+-- Looks at members of lists, queues, deadlines, tags, keys and schedules: whether each is as they say.
 -- KEYS[1]  root of the partition
 -- ARGV[1]  name of the set, without the root
 -- ARGV[2…] members
@@ -56,12 +56,23 @@ function agrees.keys(key)
     return 'it is gone'
   end
 end
+function agrees.schedules(its_name)
+  if not is_hash(schedule_key(rest, its_name)) then
+    return 'there is no such schedule'
+  end
+end
+agrees['schedules-due'] = function(member, at)
+  local schedule = redis.call('HMGET', root .. 'schedule:' .. member, 'type', 'due')
+  if schedule[1] ~= rest or tonumber(schedule[2]) ~= at then
+    return 'no such schedule is due then'
+  end
+end
 
 local faults = {}
 for i = 2, #ARGV do
   local member, at = ARGV[i], nil
   local is_there = false
-  if kind == 'keys' then
+  if kind == 'keys' or kind == 'schedules' then
     is_there = redis.call('SISMEMBER', root .. name, member) == 1
   else
     at = tonumber(redis.call('ZSCORE', root .. name, member))

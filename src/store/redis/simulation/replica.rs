@@ -15,6 +15,7 @@ use super::wire::Wire;
 use super::world::Shared;
 use crate::domain::task::{Progress, TaskError};
 use crate::domain::timestamp::Timestamp;
+use crate::store::redis::agenda::Agenda;
 use crate::store::redis::confirmations::Demand;
 use crate::store::redis::guard::{Assumed, Guard};
 use crate::store::redis::news::Listener;
@@ -105,6 +106,7 @@ impl Replica {
         let stop = CancellationToken::new();
         let parts = Arc::new(Parts {
             horizon: Arc::new(Horizon::new(keys.partitions().count())),
+            agenda: Arc::new(Agenda::new(keys.partitions().count())),
             admissions: Lines::new(keys.partitions().count()),
             completions: Lines::new(keys.partitions().count()),
             memory: Memory::new(keys.partitions().count()),
@@ -128,6 +130,7 @@ impl Replica {
             link: wire.clone(),
             channel: parts.keys.news(),
             horizon: parts.horizon.clone(),
+            agenda: parts.agenda.clone(),
             signals: parts.signals.clone(),
             pauses: parts.pauses.clone(),
             stop,
