@@ -67,6 +67,8 @@
 //!   the gap by those who have not seen it.
 //! - …the newest changes in each task's record, and no log of events? A log would be one more write in every step,
 //!   for followers that most tasks never have. With the record it is read, kept and lost as one with the task.
+//! - …a version in each partition that holds schedules? It is read together with what replicas look at anyway. Nobody
+//!   asks for schedules that are due where none can be, and whoever has missed the news knows within a second.
 //! - …a memory of ended tasks on every replica? Most duplicates ask for what has long ended. An answer from
 //!   memory holds for a quarter of a second after Redis has confirmed it, and forgetting waits that long.
 //! - …an end that waits to be shown, where acknowledgements wait for copies? A primary shows what it has not passed

@@ -336,8 +336,7 @@ impl Parts {
             if self.horizon.queued_up_to(partition, seq) {
                 self.signals.work_is_ready();
             }
-            // Whatever stands there, something was kept.
-            let version = schedules.as_ref().map(|text| text.parse().unwrap_or(0));
+            let version = schedules::version(schedules.as_deref());
             if self.agenda.stands_at(partition, version) {
                 self.signals.schedules_have_changed();
             }
@@ -790,8 +789,12 @@ impl Store for RedisStore {
 
     async fn record_firing(&self, firing: Firing) -> Result<bool, StoreError> {
         let parts = &*self.0;
-        let root = parts.root(&firing.user);
-        schedules::record_firing(&parts.steps, root, &firing).await
+        let partition = parts.keys.of_user(&firing.user);
+        let root = parts.keys.root(partition);
+        let is_recorded = schedules::record_firing(&parts.steps, root, &firing).await?;
+        // It may be due sooner than it was put off to.
+        parts.agenda.changed(partition);
+        Ok(is_recorded)
     }
 
     fn record_submit_latency(&self, user: &UserId, took: Duration) {

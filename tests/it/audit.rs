@@ -149,6 +149,11 @@ async fn work(setup: Setup) -> Scene {
         .post("/v1/files?filename=kept.csv")
         .body("not submitted");
     raw.send().await;
+    for (name, cron) in [("yearly", "0 0 1 1 *"), ("often", "* * * * * *")] {
+        let schedule = json!({"cron": cron, "type": "echo", "paused": name == "often"});
+        let put = client.put(&format!("/v1/schedules/{name}"));
+        put.json(&schedule).send().await.expect(201);
+    }
     let later = json!({"type": "echo", "params": {"n": 4}, "delay_seconds": 3600});
     let scheduled = client.submit(&later, "later").await.expect(202).id();
     let never = json!({"type": "echo", "params": {"n": 5}, "delay_seconds": 3600});
@@ -363,6 +368,18 @@ async fn damage_to_the_embedded_store_is_found() {
             "a file of it is not on record",
         ),
         (
+            "UPDATE schedule SET plan = '{' WHERE name = 'yearly'".to_owned(),
+            "schedule yearly of anonymous: its record cannot be read",
+        ),
+        (
+            "UPDATE schedule SET type = 'other' WHERE name = 'often'".to_owned(),
+            "schedule often of anonymous: its plan is one of another type",
+        ),
+        (
+            "UPDATE schedule SET due_at = NULL WHERE name = 'yearly'".to_owned(),
+            "schedule yearly of anonymous: nothing says when it is due",
+        ),
+        (
             "DELETE FROM blob".to_owned(),
             "nobody owns the copy that holds it",
         ),
@@ -496,6 +513,15 @@ async fn damage_to_a_store_on_redis_is_found() {
         ("redis.call('SET', root .. 'result:nobody', '1')".to_owned(), "result of task nobody: there is no such task"),
         ("redis.call('RPUSH', root .. 'ledger:nobody', '1')".to_owned(), "duplicates of task nobody: there is no such task"),
         ("redis.call('SADD', root .. 'keys:nobody', '1')".to_owned(), "keys of task nobody: there is no such task"),
+        ("redis.call('HDEL', root .. 'schedule:anonymous,often', 'plan')".to_owned(), "often of anonymous: its record is not whole"),
+        ("redis.call('HSET', root .. 'schedule:anonymous,often', 'plan', '{')".to_owned(), "its record cannot be read"),
+        ("redis.call('HSET', root .. 'schedule:anonymous,often', 'next', 'x')".to_owned(), "its record cannot be read"),
+        ("redis.call('SET', root .. 'schedule:anonymous,often', 'x')".to_owned(), "its record cannot be read"),
+        ("redis.call('HSET', root .. 'schedule:anonymous,often', 'type', 'other')".to_owned(), "its plan is one of another type"),
+        ("del('schedules-due:echo')".to_owned(), "yearly of anonymous: nothing says when it is due"),
+        ("del('schedules:anonymous')".to_owned(), "it is not in the list of its user"),
+        ("del('schedule:anonymous,yearly')".to_owned(), "yearly in schedules:anonymous: there is no such schedule"),
+        ("del('schedule:anonymous,yearly')".to_owned(), "no such schedule is due then"),
     ];
     server.command(&["SAVE"]);
     for (damage, words) in &damages {
@@ -549,6 +575,12 @@ async fn a_store_that_is_at_work_is_well() {
             .env("JUSTONCE_REDIS_PREFIX", &prefix());
         let service: Service = setup.start().await;
         let client = service.client();
+        for n in 0..7 {
+            let tick = json!({"cron": "* * * * * *", "type": "echo"});
+            let put = client.user(&format!("user{n}"));
+            let put = put.put("/v1/schedules/tick").json(&tick);
+            put.send().await.expect(201);
+        }
         let load = async {
             let mut n = 0;
             loop {

@@ -1,12 +1,13 @@
 //! Records that somebody has broken by hand: they are said, and keep nobody else waiting.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::deadline::until;
 use crate::support::redis::{RedisServer, prefix};
 use crate::support::service::Setup;
 
 const NEIGHBOURS: usize = 5;
+const BROKEN: usize = 120;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_record_that_cannot_be_read_keeps_nobody_waiting_behind_it() {
@@ -71,4 +72,67 @@ async fn a_record_that_cannot_be_read_keeps_nobody_waiting_behind_it() {
         (stats["completed"] == 4).then_some(())
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schedule_that_cannot_be_read_keeps_no_other_from_firing() {
+    let server = RedisServer::start(&[]);
+    let prefix = prefix();
+    let setup = Setup::new()
+        .env("REDIS_URL", &server.url())
+        .env("JUSTONCE_REDIS_PREFIX", &prefix);
+    let service = setup.start().await;
+    let client = service.client();
+    let put = async |name: &str, schedule: Value| {
+        let path = format!("/v1/schedules/{name}");
+        client.put(&path).json(&schedule).send().await.status
+    };
+    // More than one look takes up, all due at once, and before any that is well.
+    let yearly = || json!({"cron": "0 0 1 1 *", "type": "echo"});
+    let root = {
+        assert_eq!(put("b0", yearly()).await, 201);
+        let pattern = format!("{prefix}:*:schedule:anonymous,b0");
+        let key = server.command(&["--scan", "--pattern", &pattern]);
+        key.strip_suffix("schedule:anonymous,b0")
+            .unwrap()
+            .to_owned()
+    };
+    for n in 1..BROKEN {
+        assert_eq!(put(&format!("b{n}"), yearly()).await, 201);
+    }
+    let break_all = "for n = 0, tonumber(ARGV[1]) - 1 do\n\
+           local member = 'anonymous,b' .. n\n\
+           local key = KEYS[1] .. 'schedule:' .. member\n\
+           if n % 4 == 0 then redis.call('SET', key, 'x')\n\
+           elseif n % 4 == 1 then redis.call('HSET', key, 'plan', '{')\n\
+           elseif n % 4 == 2 then redis.call('DEL', key)\n\
+           else redis.call('HDEL', key, 'type', 'created_at') end\n\
+           redis.call('ZADD', KEYS[1] .. 'schedules-due:echo', 5, member)\n\
+         end\n\
+         redis.call('ZADD', KEYS[1] .. 'schedules-due:echo', 4, 'no user and no name')\n\
+         redis.call('SET', KEYS[1] .. 'schedules-version', 'x')";
+    server.command(&["EVAL", break_all, "1", &root, &BROKEN.to_string()]);
+    let often = json!({"cron": "* * * * * *", "type": "echo"});
+    assert_eq!(put("often", often).await, 201);
+    until("firings beside them", async || {
+        let tasks = client.list("tag=schedule:often").await;
+        (tasks.len() >= 2).then_some(())
+    })
+    .await;
+
+    // The list shows the others; each can be put anew, or deleted.
+    let list = client.get("/v1/schedules").send().await.expect(200).json();
+    assert_eq!(list["items"].as_array().unwrap().len(), 1, "{list}");
+    for n in 0..4 {
+        let path = format!("/v1/schedules/b{n}");
+        let status = client.get(&path).send().await.status;
+        assert_eq!(status, if n == 2 { 404 } else { 503 }, "{path}");
+        assert!(matches!(put(&format!("b{n}"), yearly()).await, 200 | 201));
+        assert_eq!(client.get(&path).send().await.status, 200, "{path}");
+        let path = format!("/v1/schedules/b{}", n + 4);
+        assert_eq!(client.delete(&path).send().await.status, 204, "{path}");
+        assert_eq!(client.get(&path).send().await.status, 404, "{path}");
+    }
+    let list = client.get("/v1/schedules").send().await.expect(200).json();
+    assert_eq!(list["items"].as_array().unwrap().len(), 5, "{list}");
 }

@@ -1,11 +1,16 @@
 //! Several stores over one Redis, as replicas have them, and what Redis must be set up as.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use justonce::domain::principal::UserId;
+use justonce::domain::schedule::{Missed, Plan, Schedule, ScheduleName};
 use justonce::domain::task::{State, TaskId};
+use justonce::domain::timestamp::Timestamp;
 use justonce::domain::worker::Worker;
 use justonce::store::redis::{Options, RedisStore};
-use justonce::store::{Admitted, Durability, Forgotten, Holder, LeaseRequest, Store};
+use justonce::store::{
+    Admitted, Durability, Firing, Forgotten, Holder, LeaseRequest, NewSchedule, Store,
+};
 use serde_json::json;
 
 use crate::support::deadline::{until, within};
@@ -213,18 +218,113 @@ async fn an_idle_replica_costs_little() {
         };
         store.lease(request).await.unwrap();
         store.rescue().await.unwrap();
+        due(&store).await;
     };
-    for _ in 0..3 {
-        work().await;
-        tokio::time::sleep(Duration::from_millis(300)).await;
+    let each_second = async || {
+        for _ in 0..3 {
+            work().await;
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+        let before = commands(&server);
+        for _ in 0..4 {
+            work().await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        (commands(&server) - before) as f64 / 4.0
+    };
+    let nothing = each_second().await;
+    assert!(nothing <= 20.0, "{nothing} commands a second");
+    // Nor do schedules that rest, wherever they are.
+    for n in 0..100 {
+        let user = UserId::parse(&format!("user{n}")).unwrap();
+        store.put_schedule(schedule(&user, FAR_AWAY)).await.unwrap();
     }
-    let before = commands(&server);
-    for _ in 0..4 {
-        work().await;
-        tokio::time::sleep(Duration::from_secs(1)).await;
+    let schedules = each_second().await;
+    assert!(schedules <= 20.0, "{schedules} commands a second");
+}
+
+const FAR_AWAY: Timestamp = Timestamp::from_ms(4_000_000_000_000);
+
+fn schedule(user: &UserId, next_fire_at: Timestamp) -> NewSchedule {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    NewSchedule {
+        user: user.clone(),
+        name: ScheduleName::parse("s").unwrap(),
+        plan: Plan {
+            cron: "0 0 1 1 *".into(),
+            time_zone: "UTC".into(),
+            task_type: "plain".into(),
+            params: json!({}),
+            missed: Missed::RunOnce,
+            paused: false,
+        },
+        revision: fastrand::u64(..Schedule::REVISION_MAX),
+        next_fire_at: Some(next_fire_at),
+        found_at: Timestamp::from_ms(since.as_millis().try_into().unwrap()),
     }
-    let each_second = (commands(&server) - before) / 4;
-    assert!(each_second <= 20, "{each_second} commands a second");
+}
+
+/// Names of users whose schedules are due, as a scheduler asks for them.
+async fn due(store: &impl Store) -> Vec<UserId> {
+    let types = vec!["plain".to_owned()];
+    let due = store.due_schedules(types, 100).await.unwrap();
+    due.schedules
+        .into_iter()
+        .map(|due| due.schedule.user)
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn schedules_of_one_replica_are_due_on_another_whatever_news_it_gets() {
+    let server = RedisServer::start(&[]);
+    let options = options(&server);
+    let one = RedisStore::open(options.clone()).await.unwrap();
+    let other = RedisStore::open(options.clone()).await.unwrap();
+    let user = UserId::parse("ann").unwrap();
+    assert!(due(&other).await.is_empty());
+    one.put_schedule(schedule(&user, FAR_AWAY)).await.unwrap();
+    // News of a schedule that is due at once.
+    let soon = schedule(&user, Timestamp::from_ms(1_000));
+    let soon = NewSchedule {
+        plan: Plan {
+            cron: "0 1 1 1 *".into(),
+            ..soon.plan
+        },
+        ..soon
+    };
+    one.put_schedule(soon).await.unwrap();
+    until("the schedule of another replica", async || {
+        (due(&other).await == [user.clone()]).then_some(())
+    })
+    .await;
+    // Put off, and then due sooner: the replica that did not do it has no news of that.
+    let record = async |store: &RedisStore, next, put_off| {
+        let name = ScheduleName::parse("s").unwrap();
+        let schedule = store.schedule(&user, &name).await.unwrap().unwrap();
+        let firing = Firing {
+            user: user.clone(),
+            name: schedule.name,
+            revision: schedule.revision,
+            next_revision: schedule.revision + 1,
+            fired: None,
+            next_fire_at: Some(next),
+            put_off,
+        };
+        assert!(store.record_firing(firing).await.unwrap());
+    };
+    record(&one, FAR_AWAY, Duration::ZERO).await;
+    until("nothing to be due", async || {
+        due(&other).await.is_empty().then_some(())
+    })
+    .await;
+    record(&one, Timestamp::from_ms(1_000), Duration::ZERO).await;
+    until("the schedule without news", async || {
+        (due(&other).await == [user.clone()]).then_some(())
+    })
+    .await;
+    // Whoever begins later knows it, too.
+    let late = RedisStore::open(options).await.unwrap();
+    assert_eq!(due(&late).await, [user]);
 }
 
 fn options(server: &RedisServer) -> Options {

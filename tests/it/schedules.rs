@@ -9,6 +9,7 @@ use justonce::domain::schedule::ScheduleName;
 use justonce::domain::timestamp::Timestamp;
 use justonce::store::embedded::{EmbeddedStore, Location};
 use justonce::store::{Firing, Store};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::support::deadline::until;
@@ -440,4 +441,55 @@ async fn a_firing_that_was_submitted_and_not_recorded_runs_once() {
     tasks.insert(schedule["last_task_id"].as_str().unwrap().to_owned());
     assert_eq!(tasks.len(), 1, "{tasks:?}");
     assert_eq!(client.list("tag=schedule:yearly").await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_firing_obeys_the_rules_of_its_type_as_they_are_by_then() {
+    let service = strict().await;
+    let client = service.client();
+    let each_second = json!({"cron": "* * * * * *", "type": "strict", "params": {"n": 1}});
+    put(&client, "s", &each_second).await.expect(201);
+    // The type asks for a key: a firing has its own.
+    let fired = until("a firing", async || {
+        client.list("tag=schedule:s").await.into_iter().next()
+    })
+    .await;
+    assert_eq!(
+        client.ended(fired["id"].as_str().unwrap()).await["state"],
+        "succeeded"
+    );
+    assert_eq!(shown(&client, "s").await["last_error"], Value::Null);
+    // It wants something else now.
+    let change = |of: &str| {
+        let schema = json!({"type": "object", "properties": {"n": {"type": of}}});
+        std::fs::write(service.folder().join("strict.json"), schema.to_string()).unwrap();
+        service.signal(Signal::HUP);
+    };
+    change("string");
+    let refused = until("a refusal", async || {
+        let schedule = shown(&client, "s").await;
+        schedule["last_error"].is_object().then_some(schedule)
+    })
+    .await;
+    let detail = refused["last_error"]["detail"].as_str().unwrap();
+    assert!(detail.starts_with("/params/n: "), "{detail}");
+    assert!(time(&refused["last_error"]["at"]) > time(&refused["last_fired_at"]));
+    let count = client.list("tag=schedule:s&limit=200").await.len();
+    let at = &refused["last_error"]["at"];
+    until("another refusal", async || {
+        let schedule = shown(&client, "s").await;
+        (schedule["last_error"]["at"] != *at).then_some(())
+    })
+    .await;
+    assert_eq!(
+        client.list("tag=schedule:s&limit=200").await.len(),
+        count,
+        "what its type does not take was submitted"
+    );
+    change("integer");
+    until("it to go on", async || {
+        let schedule = shown(&client, "s").await;
+        schedule["last_error"].is_null().then_some(())
+    })
+    .await;
 }

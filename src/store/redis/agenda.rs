@@ -9,9 +9,9 @@ use tokio::time::Instant;
 
 use super::keys::Partition;
 
-/// A partition that holds schedules is looked at again after so long, whatever was learnt there: the clock of Redis
-/// may have been moved.
-const LOOK_EVERY: Duration = Duration::from_secs(60);
+/// A partition that holds schedules is looked at again after so long at most, whatever was learnt there: the clock of
+/// Redis may have been moved.
+const LOOK_EVERY: Duration = Duration::from_secs(300);
 /// A partition that did not answer is asked again after so long.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
@@ -99,8 +99,12 @@ impl Agenda {
             .collect()
     }
 
-    /// What a look has found: the time until the next schedule there is due, if there is one.
-    pub fn found(&self, look: Look, next_due_in: Option<Duration>) {
+    /// What a look has found: the version of the partition, and the time until the next schedule there is due, if there
+    /// is one.
+    pub fn found(&self, look: Look, version: Option<u64>, next_due_in: Option<Duration>) {
+        if let Some(part) = self.plan().parts.get_mut(look.partition.index()) {
+            part.version = version;
+        }
         // Spread, so that not all partitions are looked at together.
         let rest = LOOK_EVERY.mul_f64(0.75 + fastrand::f64() / 4.0);
         self.look_again(look, next_due_in.map_or(rest, |next| next.min(rest)));
@@ -173,12 +177,12 @@ mod tests {
             panic!("no look")
         };
         assert_eq!(look.partition, Partition::at(1));
-        agenda.found(look, Some(Duration::from_secs(5)));
+        agenda.found(look, Some(7), Some(Duration::from_secs(5)));
         assert_eq!(agenda.due(&types), []);
         assert_eq!(agenda.next_look_in(), Some(Duration::from_secs(5)));
         tokio::time::advance(Duration::from_secs(5)).await;
         assert_eq!(partitions(&agenda.due(&types)), [1]);
-        agenda.found(look, None);
+        agenda.found(look, Some(7), None);
         assert!(!agenda.stands_at(Partition::at(1), Some(7)));
         assert_eq!(agenda.due(&types), []);
         assert!(agenda.stands_at(Partition::at(1), Some(8)));
@@ -196,7 +200,7 @@ mod tests {
             panic!("no look")
         };
         agenda.changed(Partition::at(0));
-        agenda.found(look, None);
+        agenda.found(look, Some(1), None);
         assert_eq!(agenda.due(&types).len(), 1);
     }
 
@@ -207,7 +211,9 @@ mod tests {
         agenda.stands_at(Partition::at(0), Some(1));
         let found = |types: &[String]| {
             let looks = agenda.due(types);
-            looks.iter().for_each(|&look| agenda.found(look, None));
+            looks
+                .iter()
+                .for_each(|&look| agenda.found(look, Some(1), None));
             looks.len()
         };
         assert_eq!([found(&few), found(&few)], [1, 0]);

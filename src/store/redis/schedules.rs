@@ -148,10 +148,11 @@ fn note(agenda: &Agenda, look: Look, found: &Found) {
         true => found.next_due_in,
         false => Some(Duration::ZERO),
     };
-    agenda.found(look, next);
+    agenda.found(look, found.version, next);
 }
 
 struct Found {
+    version: Option<u64>,
     schedules: Vec<DueSchedule>,
     /// Whether some were due that could not be read: they are put off now.
     is_cut: bool,
@@ -168,8 +169,10 @@ async fn due_in(
     let mut reply = steps.take(step).await?;
     expect(&mut reply, "due")?;
     let now = Timestamp::from_ms(reply.number()?);
+    let version = version(reply.text()?.filter(|text| !text.is_empty()).as_deref());
     let next_due_at = reply.optional()?.map(Timestamp::from_ms);
     let mut found = Found {
+        version,
         schedules: Vec::new(),
         is_cut: false,
         next_due_in: next_due_at.map(|at| at.since(now)),
@@ -188,6 +191,11 @@ async fn due_in(
         }
     }
     Ok(found)
+}
+
+/// Whatever stands there, some schedule was kept.
+pub fn version(text: Option<&str>) -> Option<u64> {
+    text.map(|text| text.parse().unwrap_or(0))
 }
 
 async fn put_off(

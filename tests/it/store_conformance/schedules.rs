@@ -246,7 +246,7 @@ async fn a_user_has_so_many_schedules_and_no_more(subject: Subject) {
     }
     let over = store.put_schedule(new("over", None, 1)).await.unwrap();
     assert!(matches!(over, PutSchedule::Full), "{over:?}");
-    replaced(&subject, new("s1", None, 1)).await;
+    replaced(&subject, new("s1", None, count)).await;
     assert_eq!(store.schedules(&user()).await.unwrap().len() as u64, count);
 }
 
