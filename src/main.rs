@@ -1,6 +1,7 @@
 use std::process::ExitCode;
 
-#[cfg(feature = "mimalloc")]
+/// A request makes many small pieces on one thread and gives them back on another, which the system's allocator
+/// answers with locks.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

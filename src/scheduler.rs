@@ -264,5 +264,10 @@ fn admission(schedule: &Schedule, task_type: &Arc<TaskType>, at: Timestamp) -> A
     };
     let request_id = format!("schedule-{}-{at}", schedule.name);
     let key = schedule.name.key_of_firing(at);
-    Admission::new(schedule.user.clone(), Some(key), submission, request_id)
+    Admission::new(
+        schedule.user.clone(),
+        Some(key),
+        submission,
+        request_id.into(),
+    )
 }

@@ -11,6 +11,7 @@ pub mod redis;
 pub mod signals;
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -31,7 +32,8 @@ use signals::{Following, Signals, Watch};
 
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
-    /// Decides whether a submission is new, a duplicate or refused, and records and enqueues it.
+    /// Decides whether a submission is new, a duplicate or refused, and records and enqueues it. A step that was asked
+    /// for is taken although nobody may wait for its answer any more.
     async fn admit(&self, admission: Admission) -> Result<Admitted, StoreError>;
 
     /// [`Store::admit`] for each of them, decided in their order, so that a later one may be a duplicate of an
@@ -231,7 +233,7 @@ pub struct Admission {
     pub fingerprint: Fingerprint,
     /// The same content under those older versions of its type that answer for it, the newest first.
     pub older: Vec<Fingerprint>,
-    pub request_id: String,
+    pub request_id: Arc<str>,
     /// Bytes of files that the client did not have to send, or that need not be stored again, if this is a duplicate.
     pub bytes_not_sent: u64,
 }
@@ -241,7 +243,7 @@ impl Admission {
         user: UserId,
         key: Option<IdempotencyKey>,
         submission: Submission,
-        request_id: String,
+        request_id: Arc<str>,
     ) -> Self {
         let rule = submission.task_type.fingerprint_rule();
         let fingerprint = submission.fingerprint(&user, &rule);

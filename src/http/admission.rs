@@ -14,25 +14,27 @@ use crate::store::{Admission, Admitted, StoreError};
 
 /// Admits a submission whose `uploads`, when there are any, are the bytes of its files in order.
 ///
-/// Runs to its end even if the client goes away: what it sent is whole, and it will ask again.
+/// Runs to its end even if the client goes away: what it sent is whole, and it will ask again. Without files that
+/// is the store's promise; with them, what is published has to meet its record.
 pub async fn admit(
     api: &Api,
     admission: Admission,
     uploads: Vec<Box<dyn Incoming>>,
 ) -> Result<Admitted, Problem> {
-    let arrival = Arrival {
-        api: api.clone(),
-        admission,
-        uploads: uploads.into_iter().map(Some).collect(),
-        published: Vec::new(),
+    FailPoint::BeforeAdmission.reached();
+    let admitted = if uploads.is_empty() {
+        api.store.admit(admission).await?
+    } else {
+        let arrival = Arrival {
+            api: api.clone(),
+            admission,
+            uploads: uploads.into_iter().map(Some).collect(),
+            published: Vec::new(),
+        };
+        finish(api, arrival.admit()).await?
     };
-    let whole = async {
-        FailPoint::BeforeAdmission.reached();
-        let admitted = arrival.admit().await;
-        FailPoint::AfterAdmission.reached();
-        admitted
-    };
-    finish(api, whole).await
+    FailPoint::AfterAdmission.reached();
+    Ok(admitted)
 }
 
 /// Runs `work` to its end, whether or not its client waits for it.
@@ -67,9 +69,6 @@ struct Arrival {
 
 impl Arrival {
     async fn admit(mut self) -> Result<Admitted, Problem> {
-        if self.uploads.is_empty() {
-            return Ok(self.api.store.admit(self.admission).await?);
-        }
         let known = self.known().await?;
         self.publish(|index| !known[index]).await?;
         let admitted = match self.api.store.admit(self.admission.clone()).await {

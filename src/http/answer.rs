@@ -11,7 +11,7 @@ use super::head::{IDEMPOTENCY_KEY, SubmissionHead};
 use super::prefer::PREFERENCE_APPLIED;
 use super::problem::Problem;
 use super::submission::file_reference;
-use super::task_view::{self, TaskView};
+use super::task_view::{Link, TaskView};
 use super::{retry_after, wait};
 use crate::domain::task::Task;
 use crate::domain::timestamp::Timestamp;
@@ -113,7 +113,7 @@ pub fn acknowledgement(api: &Api, task: &Task, body: Vec<u8>) -> Response {
 pub fn of_task(api: &Api, task: &Task, body: Vec<u8>) -> Response {
     let mut response = json(body);
     let headers = response.headers_mut();
-    if let Ok(location) = HeaderValue::try_from(task_view::link(api, &task.id)) {
+    if let Ok(location) = HeaderValue::try_from(Link::of_task(api, &task.id).to_string()) {
         headers.insert(header::LOCATION, location);
     }
     if let Some(seconds) = retry_after::of(task, clock::now()) {
@@ -124,9 +124,13 @@ pub fn of_task(api: &Api, task: &Task, body: Vec<u8>) -> Response {
 }
 
 pub fn json(body: Vec<u8>) -> Response {
+    /// As many as most answers have, those of the layers included.
+    const USUAL_HEADERS: usize = 12;
     let mut response = Response::new(Body::from(body));
+    let headers = response.headers_mut();
+    headers.reserve(USUAL_HEADERS);
     let value = HeaderValue::from_static("application/json");
-    response.headers_mut().insert(header::CONTENT_TYPE, value);
+    headers.insert(header::CONTENT_TYPE, value);
     response
 }
 
@@ -137,7 +141,7 @@ pub fn duplicate(api: &Api, task: &crate::domain::task::TaskId) -> Problem {
         "A task with this content exists already.",
     )
     .with("task_id", task.as_str());
-    match HeaderValue::try_from(task_view::link(api, task)) {
+    match HeaderValue::try_from(Link::of_task(api, task).to_string()) {
         Ok(location) => problem.with_header(header::LOCATION, location),
         Err(_) => problem,
     }

@@ -108,10 +108,14 @@ impl Api {
 
     /// A link to a path of this service, such as `/v1/tasks/…`.
     pub fn link(&self, path: impl Display) -> String {
-        let base = self.edge.base_path.as_str();
+        format!("{}{path}", self.link_base())
+    }
+
+    /// What links begin with, before their path.
+    pub fn link_base(&self) -> &str {
         match &self.edge.public_url {
-            Some(url) => format!("{}{path}", url.as_str().trim_end_matches('/')),
-            None => format!("{base}{path}"),
+            Some(url) => url.as_str().trim_end_matches('/'),
+            None => &self.edge.base_path,
         }
     }
 }

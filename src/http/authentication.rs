@@ -15,7 +15,7 @@ use tower::{Layer, Service};
 
 use super::api::{Api, AuthMode};
 use super::api_key::PresentedKey;
-use super::caller::Caller;
+use super::caller::{Arrival, Caller};
 use super::clock;
 use super::code::Code;
 use super::problem::Problem;
@@ -93,10 +93,11 @@ where
         let Ok(response) = inner.call(request).await;
         return Ok(response);
     };
-    request.extensions_mut().insert(caller.clone());
-    let Ok(mut response) = inner.call(request).await;
-    // For the log.
-    response.extensions_mut().insert(caller);
+    if let Some(arrival) = request.extensions().get::<Arrival>() {
+        let _ = arrival.user.set(caller.0.user.clone());
+    }
+    request.extensions_mut().insert(caller);
+    let Ok(response) = inner.call(request).await;
     Ok(response)
 }
 

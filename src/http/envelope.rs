@@ -7,7 +7,7 @@ use std::convert::Infallible;
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::Duration;
 
 use axum::body::to_bytes;
 use axum::extract::{MatchedPath, Request};
@@ -20,13 +20,14 @@ use tower::{Layer, Service};
 use tracing::Instrument;
 
 use super::api::Api;
-use super::caller::{Caller, ReceivedAt, RequestId};
+use super::caller::Arrival;
 use super::code::Code;
 use super::connection::PeerAddress;
 use super::forwarded::Client;
 use super::problem::Problem;
 use super::scopes;
 use super::trace::TraceContext;
+use crate::domain::principal::UserId;
 
 /// The layer around all others.
 pub fn layer<S>(api: &Api) -> impl Layer<S, Service = Enveloped<S>> + Clone + use<S> {
@@ -67,8 +68,7 @@ async fn envelop<S>(api: Api, mut request: Request, mut inner: S) -> Response
 where
     S: Service<Request, Response = Response, Error = Infallible>,
 {
-    let received_at = Instant::now();
-    let id = RequestId::of(request.headers());
+    let arrival = Arrival::now(request.headers());
     let trace = TraceContext::of(request.headers());
     let peer = request.extensions().get::<PeerAddress>().copied();
     let client = peer.map(|PeerAddress(peer)| {
@@ -78,26 +78,16 @@ where
     let line = Line {
         method: request.method().clone(),
         route: matched.and_then(|path| scopes::route(api.route(path.as_str()))),
-        received_at,
-        client: client.as_ref().map(|client| client.address),
-        trace_id: trace.as_ref().map(|trace| trace.trace_id.clone()),
+        client: client.map(|client| client.address),
+        trace_id: trace.map(|trace| trace.trace_id),
     };
-    let instance = request.uri().path().to_owned();
+    let instance = request.uri().clone();
     let span = tracing::info_span!(
         "request",
-        request_id = id.0,
+        request_id = &*arrival.id.0,
         trace_id = line.trace_id.as_deref()
     );
-
-    let extensions = request.extensions_mut();
-    extensions.insert(id.clone());
-    extensions.insert(ReceivedAt(received_at));
-    if let Some(trace) = trace {
-        extensions.insert(trace);
-    }
-    if let Some(client) = client {
-        extensions.insert(client);
-    }
+    request.extensions_mut().insert(arrival.clone());
 
     let handled = async { inner.call(request).await }.instrument(span.clone());
     let handled = AssertUnwindSafe(handled).catch_unwind().await;
@@ -110,7 +100,7 @@ where
                 .into_response()
         });
 
-    finish(&api, response, &line, &id, &instance)
+    finish(&api, response, &line, &arrival, instance.path())
         .instrument(span)
         .await
 }
@@ -119,10 +109,10 @@ async fn finish(
     api: &Api,
     mut response: Response,
     line: &Line,
-    id: &RequestId,
+    arrival: &Arrival,
     instance: &str,
 ) -> Response {
-    let user = response.extensions_mut().remove::<Caller>();
+    let id = &arrival.id;
     let mut cause = None;
     if let Some(problem) = take_problem(&mut response).await {
         cause = problem.cause().map(str::to_owned);
@@ -146,8 +136,10 @@ async fn finish(
             .entry(header::CACHE_CONTROL)
             .or_insert(HeaderValue::from_static("no-store"));
     }
-    line.count(api, response.status());
-    line.log(response.status(), id, user.as_ref(), cause.as_deref());
+    let took = arrival.at.elapsed();
+    api.requests()
+        .count(&line.method, line.route, response.status(), took);
+    line.log(response.status(), arrival, took, cause.as_deref());
     response
 }
 
@@ -203,19 +195,13 @@ fn keep_headers(mut rendered: Response, said: &HeaderMap) -> Response {
 struct Line {
     method: Method,
     route: Option<&'static str>,
-    received_at: Instant,
     client: Option<IpAddr>,
     trace_id: Option<String>,
 }
 
 impl Line {
-    fn count(&self, api: &Api, status: StatusCode) {
-        let took = self.received_at.elapsed();
-        api.requests().count(&self.method, self.route, status, took);
-    }
-
-    fn log(&self, status: StatusCode, id: &RequestId, user: Option<&Caller>, cause: Option<&str>) {
-        let ms = self.received_at.elapsed().as_micros() as f64 / 1000.0;
+    fn log(&self, status: StatusCode, arrival: &Arrival, took: Duration, cause: Option<&str>) {
+        let ms = took.as_micros() as f64 / 1000.0;
         macro_rules! line {
             ($level:ident) => {
                 tracing::$level!(
@@ -224,8 +210,8 @@ impl Line {
                     route = self.route,
                     status = status.as_u16(),
                     ms,
-                    user = user.map(|caller| caller.0.user.as_str()),
-                    request_id = id.0,
+                    user = arrival.user.get().map(UserId::as_str),
+                    request_id = &*arrival.id.0,
                     trace_id = self.trace_id.as_deref(),
                     client = self.client.map(tracing::field::display),
                     cause,

@@ -1,5 +1,6 @@
 //! What a submission says before its body.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use axum::extract::FromRequestParts;
@@ -7,7 +8,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::api::Api;
-use super::caller::{Caller, ReceivedAt, RequestId};
+use super::caller::{Arrival, Caller};
 use super::code::Code;
 use super::prefer::Prefer;
 use super::problem::Problem;
@@ -22,7 +23,7 @@ pub struct SubmissionHead {
     pub user: UserId,
     pub key: Option<SentKey>,
     pub prefer: Prefer,
-    pub request_id: String,
+    pub request_id: Arc<str>,
     pub received_at: Instant,
 }
 
@@ -44,14 +45,13 @@ impl FromRequestParts<Api> for SubmissionHead {
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
         let Caller(principal) = Caller::from_request_parts(parts, api).await?;
-        let RequestId(request_id) = RequestId::from_request_parts(parts, api).await?;
-        let received_at = parts.extensions.get::<ReceivedAt>();
+        let arrival = Arrival::from_request_parts(parts, api).await?;
         Ok(SubmissionHead {
             user: principal.user,
             key: sent_key(&parts.headers)?,
             prefer: Prefer::of(&parts.headers),
-            request_id,
-            received_at: received_at.map_or_else(Instant::now, |at| at.0),
+            request_id: arrival.id.0,
+            received_at: arrival.at,
         })
     }
 }

@@ -55,7 +55,7 @@ impl Refusal {
         tracing::info!(
             target: "justonce::access",
             status = status.as_u16(),
-            request_id = request_id.0,
+            request_id = &*request_id.0,
             "refused before it was a request"
         );
         Refusal {

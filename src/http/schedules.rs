@@ -17,6 +17,7 @@ use super::code::Code;
 use super::openapi::ProblemDocument;
 use super::problem::Problem;
 use super::submission::plan;
+use super::task_view::Link;
 use super::{answer, media_type, query, task_view};
 use crate::domain::principal::UserId;
 use crate::domain::schedule::{Missed, Plan, Refusal, Schedule, ScheduleName};
@@ -322,7 +323,7 @@ impl<'a> ScheduleView<'a> {
             updated_at: schedule.updated_at,
             links: ScheduleLinks {
                 itself: api.link(format_args!("/v1/schedules/{}", schedule.name)),
-                last_task: last_task.map(|id| task_view::link(api, id)),
+                last_task: last_task.map(|id| Link::of_task(api, id).to_string()),
             },
         }
     }

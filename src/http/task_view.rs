@@ -1,6 +1,7 @@
 //! A task as clients see it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
@@ -78,7 +79,7 @@ pub struct TaskView<'a> {
     result: Option<&'a RawValue>,
     #[schema(value_type = Option<TaskErrorDocument>)]
     error: Option<&'a TaskError>,
-    links: LinksView,
+    links: LinksView<'a>,
     /// Members of a duplicate that could not be applied to the existing task, as JSON pointers.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     ignored: &'a [&'static str],
@@ -109,11 +110,14 @@ struct ProgressView<'a> {
 
 #[derive(Serialize, ToSchema)]
 #[schema(as = TaskLinks)]
-struct LinksView {
+struct LinksView<'a> {
     #[serde(rename = "self")]
-    itself: String,
-    result: String,
-    events: String,
+    #[schema(value_type = String)]
+    itself: Link<'a>,
+    #[schema(value_type = String)]
+    result: Link<'a>,
+    #[schema(value_type = String)]
+    events: Link<'a>,
 }
 
 /// Where a task stands.
@@ -149,7 +153,7 @@ pub struct TaskErrorDocument {
 }
 
 impl<'a> TaskView<'a> {
-    pub fn of(api: &Api, task: &'a Task) -> Self {
+    pub fn of(api: &'a Api, task: &'a Task) -> Self {
         let (file, files) = match task.files.as_slice() {
             [] => (None, None),
             [one] => (
@@ -191,9 +195,9 @@ impl<'a> TaskView<'a> {
             },
             error: task.error.as_ref(),
             links: LinksView {
-                itself: link(api, &task.id),
-                result: api.link(format_args!("/v1/tasks/{}/result", task.id)),
-                events: api.link(format_args!("/v1/tasks/{}/events", task.id)),
+                itself: Link::of(api, &task.id, ""),
+                result: Link::of(api, &task.id, "/result"),
+                events: Link::of(api, &task.id, "/events"),
             },
             ignored: &[],
         }
@@ -225,9 +229,36 @@ impl<'a> TaskView<'a> {
     }
 }
 
-/// Where a task can be found.
-pub fn link(api: &Api, id: &TaskId) -> String {
-    api.link(format_args!("/v1/tasks/{id}"))
+/// Where a task, or a part of it, can be found.
+#[derive(Clone, Copy)]
+pub struct Link<'a> {
+    base: &'a str,
+    id: &'a TaskId,
+    part: &'static str,
+}
+
+impl<'a> Link<'a> {
+    fn of(api: &'a Api, id: &'a TaskId, part: &'static str) -> Self {
+        let base = api.link_base();
+        Link { base, id, part }
+    }
+
+    pub fn of_task(api: &'a Api, id: &'a TaskId) -> Self {
+        Link::of(api, id, "")
+    }
+}
+
+impl fmt::Display for Link<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Link { base, id, part } = self;
+        write!(f, "{base}/v1/tasks/{id}{part}")
+    }
+}
+
+impl Serialize for Link<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
 }
 
 /// Views hold nothing that JSON could not; were it otherwise, that would be an error of ours.

@@ -2,7 +2,7 @@
 
 use axum::http::HeaderMap;
 
-/// The caller's trace, in the extensions of its request.
+/// The caller's trace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TraceContext {
     /// 32 lower-case hexadecimal digits.

@@ -78,7 +78,7 @@ use self::guard::Guard;
 use self::horizon::Horizon;
 use self::keys::{Keys, PARTITIONS, Partition};
 use self::lines::Lines;
-use self::link::Commands;
+use self::link::{Commands, RESPONSE_WAIT_MAX};
 use self::marks::Marks;
 use self::memory::Memory;
 use self::news::Listener;
@@ -569,9 +569,10 @@ impl Store for RedisStore {
         let partition = parts.keys.of_user(&held.user);
         let place = (partition, parts.keys.root(partition));
         let id = held.task.clone();
+        let until = Instant::now() + RESPONSE_WAIT_MAX;
         let completed = parts
             .completions
-            .take(&parts.steps, place, Completion { held, result })
+            .take(&parts.steps, place, Completion { held, result }, until)
             .await??;
         parts.signals.task_changed(&id);
         Ok(completed)

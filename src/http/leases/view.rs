@@ -46,7 +46,7 @@ struct LeasedTask<'a> {
 }
 
 impl<'a> LeasesView<'a> {
-    pub fn of(api: &Api, leases: &'a [Lease]) -> Self {
+    pub fn of(api: &'a Api, leases: &'a [Lease]) -> Self {
         let view = |lease: &'a Lease| LeaseView {
             lease_id: id(lease).to_string(),
             fencing_token: lease.token,

@@ -115,7 +115,7 @@ impl CheckView<'_> {
 }
 
 fn existing<'a>(
-    api: &Api,
+    api: &'a Api,
     task: &'a Task,
     matched_by: MatchedBy,
     expires_at: Option<Timestamp>,

@@ -242,7 +242,7 @@ pub fn note(
             at: now,
             matched_by,
             key: admission.key.as_ref().map(|key| key.as_str().to_owned()),
-            request_id: admission.request_id.clone(),
+            request_id: admission.request_id.to_string(),
             bytes_saved: bytes,
             seconds_saved: seconds,
         },

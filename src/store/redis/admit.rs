@@ -88,10 +88,16 @@ impl<'a> Way<'a> {
         }
     }
 
-    async fn ask(&self, root: &str, ask: Ask) -> Result<Reply, StoreError> {
+    async fn ask(&self, root: &str, ask: Ask, until: Instant) -> Result<Reply, StoreError> {
         match *self {
-            Way::Admit(steps, lines, partition) => lines.take(steps, (partition, root), ask).await,
-            Way::Check(steps) => steps.take(step(&CHECK, root, &[ask])).await,
+            Way::Admit(steps, lines, partition) => {
+                lines.take(steps, (partition, root), ask, until).await
+            }
+            Way::Check(steps) => {
+                let asked = steps.take(step(&CHECK, root, &[ask]));
+                let late = |_| unavailable("no answer in time");
+                timeout_at(until, asked).await.map_err(late)?
+            }
         }
     }
 }
@@ -128,9 +134,7 @@ impl<'a> Question<'a> {
     async fn ask(&mut self, way: Way<'_>) -> Result<Decided, StoreError> {
         let deadline = Instant::now() + RESPONSE_WAIT_MAX;
         for _ in 0..RULES_TRIED_MAX {
-            let asked = timeout_at(deadline, way.ask(self.root, self.put()?));
-            let late = |_| unavailable("no answer in time, outcome unknown");
-            let reply = asked.await.map_err(late)??;
+            let reply = way.ask(self.root, self.put()?, deadline).await?;
             if let Some(decided) = self.hear(reply)? {
                 return Ok(decided);
             }
@@ -646,7 +650,7 @@ fn note(admission: &Admission, task: &Task, matched_by: MatchedBy, now: Timestam
             at: now,
             matched_by,
             key: admission.key.as_ref().map(|key| key.as_str().to_owned()),
-            request_id: admission.request_id.clone(),
+            request_id: admission.request_id.to_string(),
             bytes_saved: bytes,
             seconds_saved: seconds,
         },

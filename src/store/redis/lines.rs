@@ -43,6 +43,8 @@ struct Line<T: Together> {
 
 struct Waiting<T: Together> {
     one: T,
+    /// Nobody waits for it any longer than this.
+    until: Instant,
     answer: oneshot::Sender<Result<T::Answer, StoreError>>,
 }
 
@@ -61,20 +63,22 @@ impl<T: Together> Lines<T> {
         )
     }
 
-    /// Waits as long as a step does, the wait for others included. What nobody waits for any more is not asked.
+    /// Waits until then at the longest, the wait for others included. What has not been asked by then never is;
+    /// before, it is asked even if its caller has gone away.
     pub async fn take(
         &self,
         steps: &Steps,
         (partition, root): (Partition, &str),
         one: T,
+        until: Instant,
     ) -> Result<T::Answer, StoreError> {
         let line = self.0.get(partition.index()).ok_or_else(given_up)?;
-        let (waiting, told) = Waiting::new(one);
+        let (waiting, told) = Waiting::new(one, until);
         queue(line, steps, root, [waiting]);
-        answer(told, Instant::now() + RESPONSE_WAIT_MAX).await
+        answer(told, until).await
     }
 
-    /// The same for many, which keep their order and come behind each other.
+    /// The same for many, which keep their order and come behind each other. They wait as long as a step does.
     pub async fn take_all(
         &self,
         steps: &Steps,
@@ -84,9 +88,10 @@ impl<T: Together> Lines<T> {
         let Some(line) = self.0.get(partition.index()) else {
             return all.iter().map(|_| Err(given_up())).collect();
         };
-        let (waiting, told): (Vec<_>, Vec<_>) = all.into_iter().map(Waiting::new).unzip();
-        queue(line, steps, root, waiting);
         let deadline = Instant::now() + RESPONSE_WAIT_MAX;
+        let waiting = |one| Waiting::new(one, deadline);
+        let (waiting, told): (Vec<_>, Vec<_>) = all.into_iter().map(waiting).unzip();
+        queue(line, steps, root, waiting);
         let mut answers = Vec::with_capacity(told.len());
         for told in told {
             answers.push(answer(told, deadline).await);
@@ -96,9 +101,9 @@ impl<T: Together> Lines<T> {
 }
 
 impl<T: Together> Waiting<T> {
-    fn new(one: T) -> (Self, Told<T>) {
+    fn new(one: T, until: Instant) -> (Self, Told<T>) {
         let (answer, told) = oneshot::channel();
-        (Waiting { one, answer }, told)
+        (Waiting { one, until, answer }, told)
     }
 }
 
@@ -172,7 +177,8 @@ impl<T: Together> Line<T> {
     fn next(
         &mut self,
     ) -> impl Iterator<Item = (T, oneshot::Sender<Result<T::Answer, StoreError>>)> {
-        self.waiting.retain(|waiting| !waiting.answer.is_closed());
+        let now = Instant::now();
+        self.waiting.retain(|waiting| now < waiting.until);
         let mut bytes = 0;
         let fits = |waiting: &&Waiting<T>| {
             let before = bytes;
@@ -256,7 +262,8 @@ mod tests {
         let lines = Lines::new(1);
         let place = (Partition::at(0), "root");
         let began = Instant::now();
-        let waits = (0..4).map(|_| lines.take(&steps, place, Slow));
+        let until = began + RESPONSE_WAIT_MAX;
+        let waits = (0..4).map(|_| lines.take(&steps, place, Slow, until));
         let answers = futures_util::future::join_all(waits).await;
         assert_eq!(began.elapsed(), RESPONSE_WAIT_MAX);
         assert_eq!(answers[0], Ok(()));

@@ -100,7 +100,7 @@ async fn a_ledger_keeps_the_newest_and_counts_all(subject: Subject) {
     let task = subject.new_task(&draft(json!({})).key("k")).await;
     for n in 0..DUPLICATES {
         let mut admission = draft(json!({})).key(&format!("k{n}")).admission();
-        admission.request_id = format!("request-{n}");
+        admission.request_id = format!("request-{n}").into();
         admission.bytes_not_sent = 10;
         subject.store.admit(admission).await.unwrap();
     }

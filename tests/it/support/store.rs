@@ -256,7 +256,7 @@ impl Draft {
             self.user.clone(),
             self.key.clone(),
             self.submission.clone(),
-            request,
+            request.into(),
         )
     }
 }

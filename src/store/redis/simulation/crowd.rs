@@ -67,8 +67,12 @@ impl Client {
             .map(|key| IdempotencyKey::parse(key.as_bytes()).unwrap());
         for _ in 0..60 {
             let request = format!("request of {}", self.number);
-            let mut admission =
-                Admission::new(user.clone(), named.clone(), submission.clone(), request);
+            let mut admission = Admission::new(
+                user.clone(),
+                named.clone(),
+                submission.clone(),
+                request.into(),
+            );
             admission.task_id = self.nonce(&user);
             match self.ask(admission).await {
                 Some(Ok((index, epoch, root, admitted))) => {
