@@ -121,8 +121,8 @@ impl Sandbox {
         Command::new(&self.program)
             .args(["sandbox", kind])
             .env_clear()
-            // One heap for all threads: each further one reserves address space that the memory limit counts.
-            .env("MALLOC_ARENA_MAX", "1")
+            // The memory limit counts address space: the allocator is not to reserve any for later.
+            .env("MIMALLOC_ARENA_RESERVE", "0")
             .current_dir("/")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -27,6 +27,22 @@ pub async fn submit(client: &Client, n: u32) -> String {
     client.submit(&task, &format!("k{n}")).await.id()
 }
 
+/// Those in the answer to a call for leases.
+pub fn leases_in(answer: &Value) -> Vec<Lease> {
+    let lease = |lease: &Value| Lease {
+        id: lease["lease_id"].as_str().unwrap().to_owned(),
+        token: lease["fencing_token"].as_u64().unwrap(),
+        expires_at: lease["lease_expires_at"].as_str().map(str::to_owned),
+        task: lease["task"].clone(),
+    };
+    answer["leases"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(lease)
+        .collect()
+}
+
 impl Worker {
     pub fn of(service: &Service) -> Self {
         Worker {
@@ -40,15 +56,7 @@ impl Worker {
             more["types"] = json!(["far"]);
         }
         let reply = self.client.post("/v1/leases").json(&more).send().await;
-        let reply = reply.expect(200).json();
-        let leases = reply["leases"].as_array().unwrap().iter();
-        let lease = |lease: &Value| Lease {
-            id: lease["lease_id"].as_str().unwrap().to_owned(),
-            token: lease["fencing_token"].as_u64().unwrap(),
-            expires_at: lease["lease_expires_at"].as_str().map(str::to_owned),
-            task: lease["task"].clone(),
-        };
-        leases.map(lease).collect()
+        leases_in(&reply.expect(200).json())
     }
 
     /// The next task, as soon as there is one.
