@@ -239,20 +239,14 @@ impl RedisStore {
 /// Goes on where this replica, or all of them, have begun. A replica that remembers more than Redis does
 /// starts too, and serves nothing.
 async fn begin(steps: &Steps, prefix: &str) -> Result<Keys, StartError> {
-    let agreement = agreement::agree(steps, prefix).await?;
-    let partitions = match &agreement {
-        Some(agreement) => {
-            agreement.take(steps.marks());
-            agreement.partitions
-        }
-        None => {
-            let known = steps.marks().known();
-            steps.marks().lose(&known);
-            u16::try_from(known.partitions()).unwrap_or(PARTITIONS)
-        }
+    let Some(agreement) = agreement::agree(steps, prefix).await? else {
+        let known = steps.marks().known();
+        steps.marks().lose(&known);
+        let partitions = u16::try_from(known.partitions()).unwrap_or(PARTITIONS);
+        return Ok(Keys::new(prefix, partitions));
     };
-    let keys = Keys::new(prefix, partitions);
-    match agreement::register(steps, &keys).await {
+    let keys = Keys::new(prefix, agreement.partitions);
+    match agreement.take(steps, &keys).await {
         Ok(()) | Err(StoreError::StateLost) => Ok(keys),
         Err(error) => Err(error.into()),
     }

@@ -7,6 +7,7 @@
 mod audit;
 mod balancer;
 mod clients;
+mod completion;
 mod connection;
 #[cfg(feature = "failpoints")]
 mod failpoints;

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 
-use super::keys::{self, Keys, PARTITIONS};
+use super::keys::{self, Keys, PARTITIONS, Partition};
 use super::leases::expect;
 use super::link::Commands;
-use super::marks::Marks;
+use super::marks::{Known, Marks};
 use super::reply::senseless;
-use super::scripts::{ACCEPT, AGREED, OPEN, REPORT};
+use super::scripts::{ACCEPT, AGREED, OPEN, REGISTER, REPORT};
 use super::step::{Step, Steps, unavailable};
 use super::{SCHEMA, StartError, outcome_of_all};
 use crate::store::StoreError;
@@ -50,15 +50,24 @@ pub async fn agree(steps: &Steps, prefix: &str) -> Result<Option<Agreement>, Sta
 }
 
 impl Agreement {
-    /// Goes on in the epoch that the replica knows, or begins one that it may take.
-    pub fn take(&self, marks: &Marks) {
+    /// Goes on in the epoch that the replica knows, or begins one that it may take. That one is begun when the record of it,
+    /// and a mark in it, are where acknowledgements must be: else a server that takes over might know no such epoch, and
+    /// the replica would miss what nobody was promised.
+    pub async fn take(&self, steps: &Steps, keys: &Keys) -> Result<(), StoreError> {
+        let marks = steps.marks();
         let known = marks.known();
         let is_new = known.epoch().is_empty();
         if is_new || self.accepted.iter().any(|epoch| epoch == known.epoch()) {
-            marks.begin(&self.epoch, usize::from(self.partitions));
-        } else if known.epoch() != self.epoch {
-            marks.lose(&known);
+            let fresh = marks.of(&self.epoch, usize::from(self.partitions));
+            register(steps, keys, &fresh).await?;
+            marks.begin(fresh);
+            return Ok(());
         }
+        if known.epoch() != self.epoch {
+            marks.lose(&known);
+            return Err(StoreError::StateLost);
+        }
+        register(steps, keys, &known).await
     }
 }
 
@@ -105,13 +114,12 @@ async fn take_epoch(steps: &Steps, keys: &Keys) -> Result<(), StoreError> {
         Err(error) => return Err(unavailable(&error.to_string())),
     };
     match agreement {
-        Some(agreement) => agreement.take(steps.marks()),
-        None => steps.marks().lose(&steps.marks().known()),
+        Some(agreement) => agreement.take(steps, keys).await,
+        None => {
+            steps.marks().lose(&steps.marks().known());
+            Err(StoreError::StateLost)
+        }
     }
-    if steps.marks().is_lost() {
-        return Err(StoreError::StateLost);
-    }
-    register(steps, keys).await
 }
 
 /// The agreement, and what replicas have reported.
@@ -119,16 +127,27 @@ fn names(keys: &Keys) -> [String; 2] {
     [keys::agreement(keys.prefix()), keys::losses(keys.prefix())]
 }
 
-/// Leaves a mark in every partition, so that none can be lost unseen. One that does not answer gets its
-/// mark with the first step that it takes.
-pub async fn register(steps: &Steps, keys: &Keys) -> Result<(), StoreError> {
-    let known = steps.marks().known();
-    let marks = keys.partitions().map(async |partition| {
-        let mark = steps.mark(keys.root(partition)).await?;
-        known.saw(partition, mark);
-        Ok(())
+/// Leaves a mark in every partition, so that none can be lost unseen. As any promise, it is first brought to where
+/// acknowledgements must be: one that went with its server would say that more has gone. A partition that does not answer
+/// gets its mark with the first promise that is made there; but the agreement must answer, and is brought there too.
+async fn register(steps: &Steps, keys: &Keys, known: &Arc<Known>) -> Result<(), StoreError> {
+    let agreement = keys::agreement(keys.prefix());
+    let registered = keys.partitions().map(async |partition| {
+        let root = keys.root(partition);
+        let step = match partition {
+            Partition::FIRST => Step::new(&REGISTER, &[root, &agreement]),
+            _ => Step::new(&REGISTER, &[root]),
+        };
+        let mut reply = steps.take_as_of(known, step.arg(known.epoch())).await?;
+        match reply.word()?.as_str() {
+            "registered" => Ok(()),
+            "over" => Err(unavailable("another epoch has begun meanwhile")),
+            _ => Err(senseless()),
+        }
     });
-    outcome_of_all(join_all(marks).await)
+    let registered = join_all(registered).await;
+    let beside_agreement = registered.first().cloned().unwrap_or(Ok(()));
+    outcome_of_all(registered).and(beside_agreement)
 }
 
 /// Accepts what replicas have reported. Returns how many have.

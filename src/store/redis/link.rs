@@ -14,8 +14,8 @@ use redis::cluster_routing::{
 };
 use redis::sentinel::SentinelClient;
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ErrorKind, Pipeline, RedisResult,
-    ServerErrorKind, Value, from_redis_value,
+    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ErrorKind, Pipeline, RedisError,
+    RedisResult, ServerErrorKind, Value, from_redis_value,
 };
 use tokio::sync::Mutex;
 use tokio::time::timeout;
@@ -114,7 +114,12 @@ impl Single {
         Ok(made)
     }
 
-    fn give_up(&self, number: u64) {
+    /// A connection that is broken, or silent, or leads to a server that is no primary any more.
+    fn may_give_up(&self, number: u64, error: &RedisError) {
+        let demoted = error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly);
+        if !(demoted || error.is_timeout() || error.is_unrecoverable_error()) {
+            return;
+        }
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         if current.as_ref().is_some_and(|known| known.number == number) {
             *current = None;
@@ -123,7 +128,7 @@ impl Single {
 }
 
 /// What failed before there was a connection was never sent.
-fn never_sent(error: redis::RedisError) -> redis::RedisError {
+fn never_sent(error: RedisError) -> RedisError {
     if error.kind() == ErrorKind::Io {
         io::Error::new(io::ErrorKind::ConnectionRefused, error).into()
     } else {
@@ -140,13 +145,7 @@ impl Commands for Single {
         } = self.connection().await?;
         let answer = connection.req_packed_command(cmd).await;
         let answer = answer.and_then(Value::extract_error);
-        if let Err(error) = &answer {
-            let demoted = error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly);
-            if demoted || error.is_timeout() || error.is_unrecoverable_error() {
-                self.give_up(number);
-            }
-        }
-        answer
+        answer.inspect_err(|error| self.may_give_up(number, error))
     }
 
     async fn on_every_primary(&self, cmd: &Cmd) -> RedisResult<Vec<Value>> {
@@ -160,12 +159,11 @@ impl Commands for Single {
         } = self.connection().await?;
         let pipeline = pipeline(cmds);
         let answers = connection.req_packed_commands(&pipeline, 0, cmds.len());
-        let answers = answers.await.inspect_err(|error| {
-            if error.is_timeout() || error.is_unrecoverable_error() {
-                self.give_up(number);
-            }
-        })?;
-        answers.into_iter().map(Value::extract_error).collect()
+        let answers = answers.await.and_then(|answers| {
+            let answers = answers.into_iter().map(Value::extract_error);
+            answers.collect::<RedisResult<_>>()
+        });
+        answers.inspect_err(|error| self.may_give_up(number, error))
     }
 
     fn is_one_server(&self) -> bool {

@@ -103,10 +103,14 @@ impl Marks {
         }
     }
 
-    /// Takes an epoch of which nothing is known yet.
-    pub fn begin(&self, epoch: &str, partitions: usize) {
-        let fresh = Known::new(&self.replica, epoch, vec![0; partitions]);
-        *self.known.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(fresh);
+    /// Of an epoch in which this replica was told nothing yet.
+    pub fn of(&self, epoch: &str, partitions: usize) -> Arc<Known> {
+        Arc::new(Known::new(&self.replica, epoch, vec![0; partitions]))
+    }
+
+    /// Goes on in that epoch.
+    pub fn begin(&self, fresh: Arc<Known>) {
+        *self.known.write().unwrap_or_else(PoisonError::into_inner) = fresh;
         self.is_lost.store(false, Ordering::Release);
     }
 
@@ -194,7 +198,7 @@ mod tests {
     fn marks_only_grow_and_outlive_the_process() {
         let folder = tempfile::tempdir().unwrap();
         let marks = Marks::open(Some(folder.path())).unwrap();
-        marks.begin("e1", 2);
+        marks.begin(marks.of("e1", 2));
         let known = marks.known();
         known.saw(Partition::at(1), 7);
         known.saw(Partition::at(1), 5);
@@ -209,11 +213,11 @@ mod tests {
     #[test]
     fn a_late_answer_of_an_earlier_epoch_says_nothing_of_this_one() {
         let marks = Marks::open(None).unwrap();
-        marks.begin("e1", 1);
+        marks.begin(marks.of("e1", 1));
         let earlier = marks.known();
         marks.lose(&earlier);
         assert!(marks.is_lost());
-        marks.begin("e2", 1);
+        marks.begin(marks.of("e2", 1));
         earlier.saw(Partition::at(0), 9);
         marks.lose(&earlier);
         assert!(!marks.is_lost());

@@ -121,7 +121,7 @@ scripts! {
     PRESENT = "present" Reads [];
     UNOWNED = "unowned" Reads [];
     KEEP_FILE = "keep_file" Promises [clock, files];
-    AGREE = "agree" Writes [];
+    AGREE = "agree" Promises [];
     CREATE_API_KEY = "create_api_key" Promises [];
     PUT_SCHEDULE = "put_schedule" Promises [clock, places, schedules];
     SCHEDULES = "schedules" Reads [schedules];
@@ -132,6 +132,7 @@ scripts! {
     PAUSE = "pause" Promises [clock, places];
     REVOKE_API_KEY = "revoke_api_key" Promises [clock];
     MARK = "mark" Writes [];
+    REGISTER = "register" Admits [];
     MUSTER = "muster" Writes [clock];
     OPEN = "open" Apart [];
     AGREED = "agreed" Apart [];

@@ -9,13 +9,14 @@
 //! lost replies and silent connections; replicas that are killed between any two steps, or drain, and start
 //! again with the marks that they wrote down; servers that stand still, crash back to any of their last states
 //! (with fsync: to any since the last one that was waited for), and copies that take over while some replicas
-//! still write to the old primary; replicas' clocks that are wrong by up to an hour, servers' clocks that are
-//! wrong by two seconds; lost news; workers that pause for longer than their leases and go on, or say nothing;
-//! cancel, redrive and forget at any time; losses that an operator accepts.
+//! still write to the old primary, copies that promises wait for among them; replicas' clocks that are wrong by
+//! up to an hour, servers' clocks that are wrong by two seconds; lost news; workers that pause for longer than
+//! their leases and go on, or say nothing; cancel, redrive and forget at any time; losses that an operator
+//! accepts. Where promises are waited for, nobody may miss anything, nor say so.
 //!
-//! Not covered: steps are whole, as Redis has them; clusters whose partitions fail apart, and WAITAOF on
-//! replicas; files and blobs; bulk redrives; the ends of retentions; limits of the queue; the embedded store;
-//! HTTP; a whole process that stands still between two of its own instructions.
+//! Not covered: steps are whole, as Redis has them; clusters whose partitions fail apart; files and blobs; bulk
+//! redrives; the ends of retentions; limits of the queue; the embedded store; HTTP; a whole process that stands
+//! still between two of its own instructions.
 
 mod audit;
 mod crowd;
@@ -165,7 +166,7 @@ fn trouble(world: &Shared, replicas: &[Arc<Replica>]) {
             world.note(|| "the server is frozen".to_owned());
             world.servers.last_mut().unwrap().frozen = Some((Instant::now(), until));
         }
-        3 if !world.lock().is_fsynced => {
+        3 if may_fail_over(world) => {
             world.lock().fail_over();
             for index in 0..replicas.len() {
                 let (world, after) = (world.clone(), world.some_ms(1..3_000));
@@ -200,6 +201,12 @@ fn trouble(world: &Shared, replicas: &[Arc<Replica>]) {
         }
         _ => {}
     }
+}
+
+/// What waits for the fsync of its own server only may be lost with it.
+fn may_fail_over(world: &Shared) -> bool {
+    let world = world.lock();
+    !world.is_fsynced || world.is_copied
 }
 
 /// News reaches most, soon.

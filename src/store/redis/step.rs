@@ -173,16 +173,19 @@ impl Steps {
         if !step.anyway {
             self.may_be_taken(&step)?;
         }
-        let known = self.marks.known();
+        self.value_as_of(&self.marks.known(), step).await
+    }
+
+    async fn value_as_of(&self, known: &Arc<Known>, step: Step) -> Result<Value, StoreError> {
         let deadline = Instant::now() + RESPONSE_WAIT_MAX;
-        let answer = self.answer(&step, &known, deadline).await?;
+        let answer = self.answer(&step, known, deadline).await?;
         let Some(Place { partition, root }) = &step.place else {
             return Ok(answer);
         };
         let mut marked = Reply::of(answer)?;
         let mark = marked.number()?;
         if step.promises() {
-            let confirmed = self.confirmed(&known, *partition, root, mark);
+            let confirmed = self.confirmed(known, *partition, root, mark);
             match timeout_at(deadline, confirmed).await {
                 Ok(confirmed) => confirmed?,
                 Err(_) => return Err(unavailable("written, and not confirmed in time")),
@@ -190,6 +193,11 @@ impl Steps {
             known.saw(*partition, mark);
         }
         marked.value()
+    }
+
+    /// Takes a step for what is known of another epoch than the replica goes on in.
+    pub async fn take_as_of(&self, known: &Arc<Known>, step: Step) -> Result<Reply, StoreError> {
+        self.value_as_of(known, step).await.and_then(Reply::of)
     }
 
     /// Returns when all that the partition's server has written by now is where acknowledgements must be.
@@ -224,7 +232,7 @@ impl Steps {
         })
     }
 
-    /// Raises the mark of a partition: Redis takes writes there, and remembers what it has promised.
+    /// Raises the mark of a partition, and promises nothing: Redis takes writes there.
     pub async fn mark(&self, root: &str) -> Result<u64, StoreError> {
         let step = Step::new(&MARK, &[root]).anyway();
         let partition = step.partition();

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use justonce::domain::timestamp::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -12,6 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::clients::{Caller, Way, text};
+use super::completion;
 use super::intent::{Intent, Kind, read, user_of, users};
 use super::ledger::{Acknowledged, Seen};
 use super::seed::Seed;
@@ -48,14 +50,17 @@ pub struct Audit {
 
 /// A task of a list.
 #[derive(Clone, Debug, Deserialize)]
-struct Recorded {
+pub struct Recorded {
     id: String,
     #[serde(rename = "type")]
     task_type: String,
     state: String,
-    attempt: u32,
+    /// Of the newest lease on record.
+    pub attempt: u32,
+    /// When that was given out.
+    pub started_at: Option<Timestamp>,
     tags: BTreeMap<String, String>,
-    result: Option<Box<RawValue>>,
+    pub result: Option<Box<RawValue>>,
 }
 
 #[derive(Deserialize)]
@@ -235,15 +240,9 @@ impl Audit {
             if task.state != "succeeded" || !leaves_traces(&task.task_type) {
                 continue;
             }
-            let completed_under = task.result.as_ref().and_then(|result| token(result));
-            // Whoever completes holds the newest token, and nobody gets one after that.
-            if completed_under.is_none_or(|token| tokens.last() != Some(&token)) {
-                findings.duplicate_completions += 1;
-                let detail = format!(
-                    "{}: completed under {completed_under:?}, ran under {tokens:?}",
-                    task.id
-                );
-                self.violated(Rule::CompletedTwice, detail);
+            if let Some((rule, detail)) = completion::contradiction(task, &ran) {
+                findings.duplicate_completions += usize::from(rule == Rule::CompletedTwice);
+                self.violated(rule, format!("{}: {detail}", task.id));
             }
             let echoed = ran.iter().any(|run| run.idempotency_key.is_none());
             if echoed {
@@ -346,15 +345,4 @@ fn leaves_traces(task_type: &str) -> bool {
     [Kind::Record, Kind::Slow, Kind::Flaky]
         .iter()
         .any(|kind| kind.task_type() == task_type)
-}
-
-/// The token that a program named in its result.
-fn token(result: &RawValue) -> Option<u64> {
-    #[derive(Deserialize)]
-    struct Named {
-        token: u64,
-    }
-    serde_json::from_str::<Named>(result.get())
-        .ok()
-        .map(|named| named.token)
 }

@@ -1,7 +1,7 @@
 //! Short trials of each way to run the service.
 
 use super::clients::Load;
-use super::fault::{OF_A_CLUSTER, OF_A_NETWORK, OF_ONE_PROCESS, OF_REDIS, Plan};
+use super::fault::{OF_A_CLUSTER, OF_A_NETWORK, OF_ONE_PROCESS, OF_REDIS, OF_SENTINELS, Plan};
 use super::nemesis::Enough;
 use super::seed::Seed;
 use super::stage::Stage;
@@ -75,4 +75,19 @@ async fn replicas_in_a_network_that_loses_packets_keep_their_promises() {
         Ok(stage) => trial.run(stage).await.expect_sound(),
         Err(why) => println!("left out, as this machine has no networks of its own: {why}"),
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_over_sentinels_keep_their_promises() {
+    let seed = Seed::draw();
+    let trial = Trial {
+        name: "sentinels",
+        seed,
+        load: load(),
+        plan: Plan::new(OF_SENTINELS, 100..700, seed),
+        enough: Enough::Faults(8),
+        stall: STALL,
+    };
+    let report = trial.run(Stage::sentinels(2).await.operated()).await;
+    report.expect_sound_over_copies();
 }

@@ -138,17 +138,11 @@ impl Report {
     }
 
     /// Fails unless every promise was kept, where another server may take over that has all acknowledgements, and not all
-    /// else: what nobody was told of, and leases. Their work is repeated, under newer tokens. Or it was said that more is gone.
+    /// else: what nobody was told of, and leases. Their work is repeated. Nobody may say that more is gone.
     #[track_caller]
     pub fn expect_sound_over_copies(&self) {
-        let nobody_was_told = [Rule::Vanished, Rule::Uncounted];
-        match self.losses_said {
-            0 => self.expect_sound_but(&nobody_was_told),
-            _ => {
-                let gone = [Rule::Lost, Rule::TwoIdsForAKey];
-                self.expect_sound_but(&[&nobody_was_told[..], &gone].concat());
-            }
-        }
+        assert_eq!(self.losses_said, 0, "replicas miss what nobody has lost");
+        self.expect_sound_but(&[Rule::Vanished, Rule::Uncounted, Rule::NewerLeaseGone]);
     }
 
     #[track_caller]

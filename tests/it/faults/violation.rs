@@ -28,8 +28,10 @@ pub enum Rule {
     NotEnded,
     /// A task did not succeed though nothing in it can fail.
     Failed,
-    /// Completed under a token that was not the newest, or more often than there are tasks.
+    /// Completed by another than the holder of the newest lease on record, or more often than there are tasks.
     CompletedTwice,
+    /// Completed by the holder of the newest lease on record, and there was a newer one that is not on record.
+    NewerLeaseGone,
     /// One lease was run twice, or an execution was told what it must be told wrongly.
     Execution,
     /// `justonce doctor` finds records that contradict each other, or a store that is not well.

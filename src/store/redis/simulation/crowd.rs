@@ -103,9 +103,11 @@ impl Client {
         process.spawn(async move {
             let (epoch, root) = (of.epoch(), of.root(&admission.user));
             let admitted = of.store.admit(admission).await;
-            // From here on it is acknowledged, whether or not the client hears of it.
+            // From here on it is acknowledged, whether or not the client hears of it. By which epoch, nobody can tell here if
+            // another has begun meanwhile.
             if let Ok(admitted) = &admitted {
-                acknowledge(&world, index, &epoch, &root, admitted);
+                let epoch = (of.epoch() == epoch).then_some(&*epoch);
+                acknowledge(&world, index, epoch, &root, admitted);
             }
             let _ = answer.send(admitted.map(|admitted| (index, epoch, root, admitted)));
         });
@@ -196,7 +198,13 @@ impl Client {
     }
 }
 
-fn acknowledge(world: &Shared, replica: usize, epoch: &str, root: &str, admitted: &Admitted) {
+fn acknowledge(
+    world: &Shared,
+    replica: usize,
+    epoch: Option<&str>,
+    root: &str,
+    admitted: &Admitted,
+) {
     let (id, is_new) = match admitted {
         Admitted::New(answer) => (&answer.task.id, true),
         Admitted::Duplicate { answer, .. } => (&answer.task.id, false),

@@ -30,7 +30,8 @@ struct Fact {
 /// An acknowledgement as a replica gives it.
 pub struct Told<'a> {
     pub replica: usize,
-    pub epoch: &'a str,
+    /// None when it is not known.
+    pub epoch: Option<&'a str>,
     pub root: &'a str,
     pub id: &'a str,
     pub is_new: bool,
@@ -51,7 +52,7 @@ impl Ledger {
         } = told;
         self.acknowledged += 1;
         if let Some((doomed, boot)) = self.doomed.get(&(replica, root.to_owned()))
-            && doomed == epoch
+            && Some(doomed.as_str()) == epoch
             && is_new
             && self.made_in.get(id).is_some_and(|made| made >= boot)
         {
@@ -70,7 +71,7 @@ impl Ledger {
             root: root.to_owned(),
             told: BTreeSet::new(),
         });
-        if is_new {
+        if is_new && let Some(epoch) = epoch {
             fact.told.insert((replica, epoch.to_owned()));
         }
         Ok(())

@@ -95,13 +95,15 @@ impl Replica {
         let wire = Arc::new(Wire::new(self.world.clone(), self.index));
         let marks = Arc::new(Marks::open(Some(&self.folder)).unwrap());
         let steps = Steps::new(wire.clone(), wire.clone(), marks);
-        if self.world.lock().is_fsynced {
-            let local = Demand {
-                local: 1,
-                replicas: 0,
-            };
-            steps.confirmations().set(Ok(Some(local)));
-        }
+        let (is_fsynced, is_copied) = {
+            let world = self.world.lock();
+            (world.is_fsynced, world.is_copied)
+        };
+        let demand = is_fsynced.then_some(Demand {
+            local: 1,
+            replicas: u8::from(is_copied),
+        });
+        steps.confirmations().set(Ok(demand));
         let keys = begin(&steps, "sim").await.ok()?;
         let stop = CancellationToken::new();
         let parts = Arc::new(Parts {

@@ -193,7 +193,11 @@ impl Commands for Wire {
         Err(cut())
     }
 
+    /// Those behind it wait, as for a copy that is slow.
     async fn run_together(&self, _: &str, cmds: &[Cmd]) -> RedisResult<Vec<Value>> {
+        if self.world.chance(10) && !self.world.lock().is_calm {
+            sleep(self.world.some_ms(100..1_000)).await;
+        }
         self.carry(cmds.iter().map(args).collect()).await
     }
 

@@ -35,6 +35,8 @@ pub struct World {
     pub is_calm: bool,
     /// Whether promises wait for an fsync.
     pub is_fsynced: bool,
+    /// Whether they wait for the one of a copy, too, which is there as soon as a server is the newest.
+    pub is_copied: bool,
     pub broken: Option<Break>,
     pub ledger: Ledger,
     pub failure: Option<String>,
@@ -71,8 +73,10 @@ impl Shared {
         data.run(0, &agreed.map(|arg| arg.as_bytes().to_vec()))
             .unwrap();
         let server = Server::new(data, 0, 1);
+        let is_fsynced = rng.bool();
         Shared(Arc::new(Mutex::new(World {
-            is_fsynced: rng.u8(..3) == 0,
+            is_fsynced,
+            is_copied: is_fsynced && rng.bool(),
             rng,
             servers: vec![server],
             homes: vec![0; replicas],
@@ -173,6 +177,7 @@ impl World {
                 self.judge_loss(replica);
             }
         }
+        self.keeps_promises();
         self.forget_lost();
     }
 
@@ -187,6 +192,7 @@ impl World {
         let clock = clock + self.rng.i64(-2_000..2_000);
         self.note(|| format!("a copy takes over, {older} states are left, boot {boot}"));
         self.servers.push(Server::new(data, clock, boot));
+        self.keeps_promises();
         self.forget_lost();
     }
 
@@ -214,6 +220,15 @@ impl World {
         }
     }
 
+    /// What was waited for is on the newest server.
+    fn keeps_promises(&mut self) {
+        if self.is_fsynced
+            && let Err(why) = self.ledger.holds(&self.primary().data)
+        {
+            self.fail(why);
+        }
+    }
+
     fn forget_lost(&mut self) {
         let server = self.servers.last().unwrap();
         self.ledger.forget_lost(&server.data);
@@ -232,9 +247,13 @@ impl World {
                 Ok(Value::Okay)
             }
             "WAITAOF" => {
+                let has_copy = at + 1 == self.servers.len();
                 let server = &mut self.servers[at];
-                server.past = VecDeque::from([server.data.clone()]);
-                Ok(Value::Array(vec![Value::Int(1), Value::Int(0)]))
+                if has_copy || !self.is_copied {
+                    server.past = VecDeque::from([server.data.clone()]);
+                }
+                let copies = i64::from(has_copy && self.is_copied);
+                Ok(Value::Array(vec![Value::Int(1), Value::Int(copies)]))
             }
             _ => self.servers[at].data.run(now, args),
         };
@@ -289,6 +308,9 @@ impl World {
         match &answer {
             Err(text) if !text.starts_with("STATELOST") => self.fail(format!("{name}: {text}")),
             _ => {}
+        }
+        if name == "report" && self.is_fsynced {
+            self.fail(format!("replica {replica} misses what is there"));
         }
         if script.kind == Kind::Apart {
             return answer;
