@@ -52,6 +52,7 @@ mod schedules;
 mod scripts;
 #[cfg(feature = "seeded-faults")]
 mod seeded_faults;
+mod server;
 mod silence;
 #[cfg(test)]
 mod simulation;

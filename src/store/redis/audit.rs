@@ -412,7 +412,7 @@ impl Auditor {
                 .link()
                 .run_together(root, std::slice::from_ref(scan));
             let failure = match timeout(RESPONSE_WAIT_MAX, page).await {
-                Ok(Ok(mut answers)) => {
+                Ok(Ok((mut answers, _))) => {
                     let answer = answers.pop().ok_or_else(senseless)?;
                     return from_redis_value(answer).map_err(|_| senseless());
                 }

@@ -14,6 +14,8 @@ enum Chore {
     WriteNotes,
     /// News gives latency; this look at all partitions gives correctness.
     Look,
+    /// Looks for work where there is none as far as this replica knows.
+    LookAnew,
     /// Learns which types are paused by now, when there was news of it.
     HearPauses,
     /// Looks at the settings of Redis.
@@ -23,8 +25,8 @@ enum Chore {
 }
 
 pub fn start(parts: &Arc<Parts>) {
-    use Chore::{Guard, HearPauses, Look, Probe, WriteNotes};
-    for chore in [WriteNotes, Look, HearPauses, Guard, Probe] {
+    use Chore::{Guard, HearPauses, Look, LookAnew, Probe, WriteNotes};
+    for chore in [WriteNotes, Look, LookAnew, HearPauses, Guard, Probe] {
         tokio::spawn(chore.run(Arc::downgrade(parts)));
     }
 }
@@ -34,6 +36,7 @@ impl Chore {
         match self {
             Chore::WriteNotes => Duration::from_millis(50),
             Chore::Look => Duration::from_secs(1),
+            Chore::LookAnew => Duration::from_secs(10),
             Chore::HearPauses => Duration::from_millis(25),
             Chore::Guard => guard::EVERY,
             Chore::Probe => Duration::from_millis(100),
@@ -63,6 +66,11 @@ impl Chore {
                 parts.look().await?;
                 parts.look_at_pauses().await?;
                 parts.remember().await;
+                Ok(())
+            }
+            Chore::LookAnew => {
+                parts.horizon.work_anywhere();
+                parts.signals.work_is_ready();
                 Ok(())
             }
             Chore::HearPauses if parts.pauses.take_outdated() => parts.look_at_pauses().await,

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use super::keys::{self, Partition};
 use super::link::Commands;
 use super::marks::Known;
+use super::server::Server;
 use super::step::unavailable;
 use crate::store::StoreError;
 
@@ -16,6 +17,7 @@ use crate::store::StoreError;
 /// they are when a wait begins, and not again before a second is over: most have not fsynced yet when the
 /// first asks, and have when the second does.
 const WAITS_MS: [u64; 6] = [5, 20, 75, 200, 300, 400];
+pub const ANOTHER: &str = "written, and another server has taken over meanwhile";
 /// More partitions than this share rounds.
 const LANES: usize = 64;
 
@@ -52,7 +54,9 @@ struct Promise {
     mark: u64,
     /// The mark of the last promise that was kept there: below it, something is lost.
     told: u64,
-    done: oneshot::Sender<Result<(), StoreError>>,
+    /// Who has raised it.
+    server: Server,
+    done: oneshot::Sender<Result<Server, StoreError>>,
 }
 
 impl Confirmations {
@@ -74,16 +78,16 @@ impl Confirmations {
         demand.clone().map_err(|fault| unavailable(&fault))
     }
 
-    /// Returns when the promise that raised the mark to this is where it is asked to be.
+    /// Returns when the promise that raised the mark to this, on that server, is where it is asked to be. With who says so.
     pub async fn confirm(
         &self,
         known: &Known,
-        partition: Partition,
-        root: &str,
+        (partition, root): (Partition, &str),
         mark: u64,
-    ) -> Result<(), StoreError> {
+        server: Server,
+    ) -> Result<Server, StoreError> {
         let Some(demand) = self.demand()? else {
-            return Ok(());
+            return Ok(server);
         };
         let (done, kept) = oneshot::channel();
         let promise = Promise {
@@ -91,6 +95,7 @@ impl Confirmations {
             mark_key: keys::mark(root, known.name()),
             mark,
             told: known.floor(partition),
+            server,
             done,
         };
         let lane = self.lane(partition);
@@ -141,11 +146,16 @@ impl Lane {
 
 async fn round(link: &dyn Commands, promises: Vec<Promise>, demand: Demand) {
     match answers(link, &promises, demand).await {
-        Ok((marks, copies)) => {
-            let outcome = enough(&copies, demand);
+        Ok((marks, copies, server)) => {
+            let outcome = enough(&copies, demand).map(|()| server.clone());
+            let mut is_another = false;
             for (promise, mark) in promises.into_iter().zip(marks) {
-                let kept = stands(&promise, &mark).and_then(|()| outcome.clone());
+                is_another |= !promise.server.may_be(&server);
+                let kept = stands(&promise, &mark, &server).and_then(|()| outcome.clone());
                 let _ = promise.done.send(kept);
+            }
+            if is_another {
+                link.connect_anew();
             }
         }
         Err(error) => {
@@ -162,7 +172,7 @@ async fn answers(
     link: &dyn Commands,
     promises: &[Promise],
     demand: Demand,
-) -> Result<(Vec<Value>, Value), StoreError> {
+) -> Result<(Vec<Value>, Value, Server), StoreError> {
     let Some(first) = promises.first() else {
         return Err(unavailable("nothing to confirm"));
     };
@@ -180,21 +190,23 @@ async fn answers(
     });
     let together: Vec<_> = marks.chain([behind]).chain(waits).collect();
     let answers = link.run_together(&first.root, &together).await;
-    let mut answers = answers.map_err(|error| unavailable(&format!("WAITAOF: {error}")))?;
+    let (mut answers, server) =
+        answers.map_err(|error| unavailable(&format!("WAITAOF: {error}")))?;
     // The last wait has the last word.
     match answers.pop() {
-        Some(copies) if answers.len() >= promises.len() => Ok((answers, copies)),
+        Some(copies) if answers.len() >= promises.len() => Ok((answers, copies, server)),
         _ => Err(unavailable("WAITAOF: an answer is missing")),
     }
 }
 
-/// Whether the server still holds the promise.
-fn stands(promise: &Promise, mark: &Value) -> Result<(), StoreError> {
+/// Whether the server still holds the promise. Of another server, the mark says so only where that has less.
+fn stands(promise: &Promise, mark: &Value, server: &Server) -> Result<(), StoreError> {
     let mark: Option<u64> =
         from_redis_value_ref(mark).map_err(|_| unavailable("GET: not a number"))?;
     match mark.unwrap_or(0) {
-        mark if mark >= promise.mark => Ok(()),
         mark if mark < promise.told => Err(StoreError::StateLost),
+        _ if !promise.server.may_be(server) => Err(unavailable(ANOTHER)),
+        mark if mark >= promise.mark => Ok(()),
         _ => Err(unavailable(
             "written, and gone again before it was confirmed",
         )),

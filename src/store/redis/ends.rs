@@ -26,12 +26,18 @@ pub async fn stand<'a>(
     if ended.is_empty() {
         return Ok(());
     }
-    steps.confirm_all(root).await?;
+    let confirmed_by = steps.confirm_all(root).await?;
     let mut step = Step::new(&GET, &[root]).arg(user.as_str());
     for task in &ended {
         step.also(task.id.as_str());
     }
-    let mut reply = steps.take(step).await?;
+    let (mut reply, server) = steps.take_from(step).await?;
+    if !server.may_be(&confirmed_by) {
+        steps.link().connect_anew();
+        return Err(unavailable(
+            "an end was read from another server than the one that confirms it",
+        ));
+    }
     for task in ended {
         let mut found = reply.part()?;
         let stands = found.word()? == "found" && {

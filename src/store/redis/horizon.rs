@@ -48,9 +48,17 @@ impl Horizon {
 
     /// News may have been missed.
     pub fn is_unknown(&self) {
+        self.work_anywhere();
+        for known in &self.partitions {
+            known.due_at.store(i64::MIN, Ordering::Relaxed);
+        }
+    }
+
+    /// There may be work that nothing tells of: a server that takes over may know nothing of a lease, and has its task in the
+    /// queue where it had always been.
+    pub fn work_anywhere(&self) {
         for known in &self.partitions {
             known.work.fetch_add(1, Ordering::Relaxed);
-            known.due_at.store(i64::MIN, Ordering::Relaxed);
         }
     }
 

@@ -210,6 +210,7 @@ mod tests {
 
     use super::super::link::Commands;
     use super::super::marks::Marks;
+    use super::super::server::Server;
     use super::*;
 
     /// Nothing is asked of it.
@@ -217,13 +218,13 @@ mod tests {
 
     #[async_trait]
     impl Commands for Nobody {
-        async fn run(&self, _: &Cmd) -> RedisResult<Value> {
+        async fn run(&self, _: &Cmd) -> RedisResult<(Value, Server)> {
             std::future::pending().await
         }
         async fn on_every_primary(&self, _: &Cmd) -> RedisResult<Vec<Value>> {
             std::future::pending().await
         }
-        async fn run_together(&self, _: &str, _: &[Cmd]) -> RedisResult<Vec<Value>> {
+        async fn run_together(&self, _: &str, _: &[Cmd]) -> RedisResult<(Vec<Value>, Server)> {
             std::future::pending().await
         }
         fn is_one_server(&self) -> bool {

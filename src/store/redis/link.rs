@@ -20,6 +20,8 @@ use redis::{
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
+use super::server::Server;
+
 /// A step that was not answered for so long has an unknown outcome.
 pub const RESPONSE_WAIT_MAX: Duration = Duration::from_secs(2);
 /// A connection that leaves a command without an answer for so long is given up: its server may be
@@ -33,13 +35,18 @@ const BUFFERED_COMMANDS: usize = 1024;
 /// What the verbs need of a connection. Nothing in here repeats a command.
 #[async_trait]
 pub trait Commands: Send + Sync + 'static {
-    async fn run(&self, cmd: &Cmd) -> RedisResult<Value>;
+    /// With who has answered.
+    async fn run(&self, cmd: &Cmd) -> RedisResult<(Value, Server)>;
 
     /// The answers of all servers that take writes. One that cannot be reached now may be left out.
     async fn on_every_primary(&self, cmd: &Cmd) -> RedisResult<Vec<Value>>;
 
-    /// Commands behind one another on one connection, to the server that holds the key.
-    async fn run_together(&self, key: &str, cmds: &[Cmd]) -> RedisResult<Vec<Value>>;
+    /// Commands behind one another on one connection, to the server that holds the key. With who has answered.
+    async fn run_together(&self, key: &str, cmds: &[Cmd]) -> RedisResult<(Vec<Value>, Server)>;
+
+    /// Makes the next connection anew, where there is one for everything: it may lead to a server that is not the one any
+    /// more.
+    fn connect_anew(&self) {}
 
     /// Whether one server holds everything.
     fn is_one_server(&self) -> bool;
@@ -65,6 +72,7 @@ pub struct Single {
 struct Numbered {
     connection: MultiplexedConnection,
     number: u64,
+    server: Server,
 }
 
 impl Single {
@@ -102,11 +110,12 @@ impl Single {
             .set_pipeline_buffer_size(BUFFERED_COMMANDS)
             .set_concurrency_limit(IN_FLIGHT_MAX);
         let client = self.client().await.map_err(never_sent)?;
-        let connection = client
+        let mut connection = client
             .get_multiplexed_async_connection_with_config(&config)
             .await
             .map_err(never_sent)?;
         let made = Numbered {
+            server: Server::of(&mut connection).await,
             connection,
             number: fastrand::u64(..),
         };
@@ -115,7 +124,7 @@ impl Single {
     }
 
     /// A connection that is broken, or silent, or leads to a server that is no primary any more.
-    fn may_give_up(&self, number: u64, error: &RedisError) {
+    fn give_up_after(&self, number: u64, error: &RedisError) {
         let demoted = error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly);
         if !(demoted || error.is_timeout() || error.is_unrecoverable_error()) {
             return;
@@ -138,24 +147,27 @@ fn never_sent(error: RedisError) -> RedisError {
 
 #[async_trait]
 impl Commands for Single {
-    async fn run(&self, cmd: &Cmd) -> RedisResult<Value> {
+    async fn run(&self, cmd: &Cmd) -> RedisResult<(Value, Server)> {
         let Numbered {
             mut connection,
             number,
+            server,
         } = self.connection().await?;
         let answer = connection.req_packed_command(cmd).await;
         let answer = answer.and_then(Value::extract_error);
-        answer.inspect_err(|error| self.may_give_up(number, error))
+        let answer = answer.inspect_err(|error| self.give_up_after(number, error))?;
+        Ok((answer, server))
     }
 
     async fn on_every_primary(&self, cmd: &Cmd) -> RedisResult<Vec<Value>> {
-        Ok(vec![self.run(cmd).await?])
+        Ok(vec![self.run(cmd).await?.0])
     }
 
-    async fn run_together(&self, _: &str, cmds: &[Cmd]) -> RedisResult<Vec<Value>> {
+    async fn run_together(&self, _: &str, cmds: &[Cmd]) -> RedisResult<(Vec<Value>, Server)> {
         let Numbered {
             mut connection,
             number,
+            server,
         } = self.connection().await?;
         let pipeline = pipeline(cmds);
         let answers = connection.req_packed_commands(&pipeline, 0, cmds.len());
@@ -163,7 +175,12 @@ impl Commands for Single {
             let answers = answers.into_iter().map(Value::extract_error);
             answers.collect::<RedisResult<_>>()
         });
-        answers.inspect_err(|error| self.may_give_up(number, error))
+        let answers = answers.inspect_err(|error| self.give_up_after(number, error))?;
+        Ok((answers, server))
+    }
+
+    fn connect_anew(&self) {
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     fn is_one_server(&self) -> bool {
@@ -231,10 +248,10 @@ impl Cluster {
 
 #[async_trait]
 impl Commands for Cluster {
-    async fn run(&self, cmd: &Cmd) -> RedisResult<Value> {
+    async fn run(&self, cmd: &Cmd) -> RedisResult<(Value, Server)> {
         let answer = self.connection().req_packed_command(cmd).await;
         let answer = answer.and_then(Value::extract_error);
-        match answer {
+        let answer = match answer {
             Err(error) if error.is_timeout() => {
                 self.connect_again();
                 Err(error)
@@ -247,7 +264,8 @@ impl Commands for Cluster {
                 Err(io::Error::new(io::ErrorKind::ConnectionAborted, error).into())
             }
             answer => answer,
-        }
+        };
+        Ok((answer?, Server::default()))
     }
 
     async fn on_every_primary(&self, cmd: &Cmd) -> RedisResult<Vec<Value>> {
@@ -259,15 +277,12 @@ impl Commands for Cluster {
         answers.map(Value::extract_error).collect()
     }
 
-    async fn run_together(&self, key: &str, cmds: &[Cmd]) -> RedisResult<Vec<Value>> {
+    async fn run_together(&self, key: &str, cmds: &[Cmd]) -> RedisResult<(Vec<Value>, Server)> {
         let node = SingleNodeRoutingInfo::SpecificNode(Route::with_key(key, SlotAddr::Master));
         let mut connection = self.connection();
         let answers = connection.route_pipeline(pipeline(cmds), 0, cmds.len(), node);
-        answers
-            .await?
-            .into_iter()
-            .map(Value::extract_error)
-            .collect()
+        let answers = answers.await?.into_iter().map(Value::extract_error);
+        Ok((answers.collect::<RedisResult<_>>()?, Server::default()))
     }
 
     fn is_one_server(&self) -> bool {

@@ -121,7 +121,8 @@ async fn story(world: &Shared, replicas: Vec<Arc<Replica>>) {
         }
     }
     for _ in 0..200 {
-        if world.has_failed() || is_settled(world, &replicas) {
+        let is_over = is_settled(world, &replicas) && unaware(world, &replicas).is_none();
+        if world.has_failed() || is_over {
             break;
         }
         sleep(Duration::from_millis(500)).await;
@@ -132,20 +133,10 @@ async fn story(world: &Shared, replicas: Vec<Arc<Replica>>) {
             "not at its end long after the last fault: {open:?}"
         ));
     }
-    for replica in &replicas {
-        let Some(process) = replica.process() else {
-            continue;
-        };
-        let is_doomed = world
-            .lock()
-            .ledger
-            .is_doomed(replica.index, &process.epoch());
-        if is_doomed && !process.is_lost() {
-            let index = replica.index;
-            world.fail(format!(
-                "replica {index} was told what is gone, and never noticed"
-            ));
-        }
+    if let Some(index) = unaware(world, &replicas) {
+        world.fail(format!(
+            "replica {index} was told what is gone, and never noticed"
+        ));
     }
     for replica in &replicas {
         replica.kill();
@@ -248,6 +239,17 @@ async fn operate(world: Shared) {
 fn is_settled(world: &Shared, replicas: &[Arc<Replica>]) -> bool {
     let serve = |replica: &Arc<Replica>| replica.process().is_some_and(|p| !p.is_lost());
     replicas.iter().all(serve) && unfinished(world).is_empty()
+}
+
+/// A replica that has not noticed yet that it was told what is gone.
+fn unaware(world: &Shared, replicas: &[Arc<Replica>]) -> Option<usize> {
+    let unaware = replicas.iter().find(|replica| {
+        replica.process().is_some_and(|process| {
+            let ledger = &world.lock().ledger;
+            ledger.is_doomed(replica.index, &process.epoch()) && !process.is_lost()
+        })
+    });
+    unaware.map(|replica| replica.index)
 }
 
 fn unfinished(world: &Shared) -> Vec<String> {

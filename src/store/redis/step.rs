@@ -6,7 +6,7 @@ use std::time::Duration;
 use redis::{Cmd, ErrorKind, ToRedisArgs, Value};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::confirmations::Confirmations;
+use super::confirmations::{ANOTHER, Confirmations};
 use super::keys::Partition;
 use super::leases::expect;
 use super::link::{Commands, RESPONSE_WAIT_MAX};
@@ -14,6 +14,7 @@ use super::marks::{Known, Marks};
 use super::outcome::{Outcome, Refusal, classify};
 use super::reply::Reply;
 use super::scripts::{Kind, MARK, PRESENT, Script};
+use super::server::Server;
 use super::silence::{Silence, Why};
 use crate::failpoints::FailPoint;
 use crate::seeded_faults::SeededFault;
@@ -173,41 +174,55 @@ impl Steps {
         if !step.anyway {
             self.may_be_taken(&step)?;
         }
-        self.value_as_of(&self.marks.known(), step).await
+        let (value, _) = self.value_as_of(&self.marks.known(), step).await?;
+        Ok(value)
     }
 
-    async fn value_as_of(&self, known: &Arc<Known>, step: Step) -> Result<Value, StoreError> {
+    /// The words of the answer, and who has given it.
+    pub async fn take_from(&self, step: Step) -> Result<(Reply, Server), StoreError> {
+        self.may_be_taken(&step)?;
+        let (value, server) = self.value_as_of(&self.marks.known(), step).await?;
+        Ok((Reply::of(value)?, server))
+    }
+
+    async fn value_as_of(
+        &self,
+        known: &Arc<Known>,
+        step: Step,
+    ) -> Result<(Value, Server), StoreError> {
         let deadline = Instant::now() + RESPONSE_WAIT_MAX;
-        let answer = self.answer(&step, known, deadline).await?;
+        let (answer, server) = self.answer(&step, known, deadline).await?;
         let Some(Place { partition, root }) = &step.place else {
-            return Ok(answer);
+            return Ok((answer, server));
         };
         let mut marked = Reply::of(answer)?;
         let mark = marked.number()?;
         if step.promises() {
-            let confirmed = self.confirmed(known, *partition, root, mark);
+            let confirmed = self.confirmed(known, (*partition, root), mark, server.clone());
             match timeout_at(deadline, confirmed).await {
-                Ok(confirmed) => confirmed?,
+                Ok(confirmed) => drop(confirmed?),
                 Err(_) => return Err(unavailable("written, and not confirmed in time")),
             }
             known.saw(*partition, mark);
         }
-        marked.value()
+        Ok((marked.value()?, server))
     }
 
     /// Takes a step for what is known of another epoch than the replica goes on in.
     pub async fn take_as_of(&self, known: &Arc<Known>, step: Step) -> Result<Reply, StoreError> {
-        self.value_as_of(known, step).await.and_then(Reply::of)
+        let (value, _) = self.value_as_of(known, step).await?;
+        Reply::of(value)
     }
 
-    /// Returns when all that the partition's server has written by now is where acknowledgements must be.
-    pub async fn confirm_all(&self, root: &str) -> Result<(), StoreError> {
+    /// Returns when all that the partition's server has written by now is where acknowledgements must be. With which server
+    /// that is.
+    pub async fn confirm_all(&self, root: &str) -> Result<Server, StoreError> {
         let Some(partition) = Partition::of_key(root) else {
-            return Ok(());
+            return Ok(Server::default());
         };
         let known = self.marks.known();
         let told = known.floor(partition);
-        let confirmed = self.confirmed(&known, partition, root, told);
+        let confirmed = self.confirmed(&known, (partition, root), told, Server::default());
         match timeout(RESPONSE_WAIT_MAX, confirmed).await {
             Ok(confirmed) => confirmed,
             Err(_) => Err(unavailable("read, and not confirmed in time")),
@@ -217,18 +232,18 @@ impl Steps {
     async fn confirmed(
         &self,
         known: &Arc<Known>,
-        partition: Partition,
-        root: &str,
+        place: (Partition, &str),
         mark: u64,
-    ) -> Result<(), StoreError> {
+        server: Server,
+    ) -> Result<Server, StoreError> {
         if SeededFault::RedisConfirmationSkipped.is_on() {
-            return Ok(());
+            return Ok(server);
         }
-        let confirmed = self.confirmations.confirm(known, partition, root, mark);
-        confirmed.await.inspect_err(|error| {
-            if *error == StoreError::StateLost {
-                self.marks.lose(known);
-            }
+        let confirmed = self.confirmations.confirm(known, place, mark, server);
+        confirmed.await.inspect_err(|error| match error {
+            StoreError::StateLost => self.marks.lose(known),
+            StoreError::Unavailable(why) if why == ANOTHER => self.link.connect_anew(),
+            _ => {}
         })
     }
 
@@ -271,7 +286,7 @@ impl Steps {
         step: &Step,
         known: &Arc<Known>,
         deadline: Instant,
-    ) -> Result<Value, StoreError> {
+    ) -> Result<(Value, Server), StoreError> {
         let (mut pause, began) = (PAUSE, Instant::now());
         loop {
             let cmd = step.as_of(known);
@@ -284,11 +299,11 @@ impl Steps {
             };
             let outcome = classify(&answer);
             let error = match answer {
-                Ok(value) => {
+                Ok(answered) => {
                     if step.writes() {
                         self.silence.answered(step.partition());
                     }
-                    return Ok(value);
+                    return Ok(answered);
                 }
                 Err(error) => error,
             };

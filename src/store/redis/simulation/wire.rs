@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use super::data::word;
 use super::world::Shared;
 use crate::store::redis::link::Commands;
+use crate::store::redis::server::Server;
 
 /// As the product's own connections.
 const SILENCE_MAX: Duration = Duration::from_millis(1800);
@@ -78,7 +79,7 @@ impl Wire {
         }
     }
 
-    async fn carry(&self, cmds: Vec<Vec<Vec<u8>>>) -> RedisResult<Vec<Value>> {
+    async fn carry(&self, cmds: Vec<Vec<Vec<u8>>>) -> RedisResult<(Vec<Value>, Server)> {
         if self.is_dead.load(Ordering::Relaxed) {
             return pending().await;
         }
@@ -140,7 +141,7 @@ impl Wire {
                     return Err(cut());
                 }
                 sleep(self.delay()).await;
-                answer
+                Ok((answer?, Server::named(&format!("{server} {boot}"))))
             }
         }
     }
@@ -184,9 +185,9 @@ impl Request {
 
 #[async_trait]
 impl Commands for Wire {
-    async fn run(&self, cmd: &Cmd) -> RedisResult<Value> {
-        let mut answers = self.carry(vec![args(cmd)]).await?;
-        Ok(answers.pop().unwrap())
+    async fn run(&self, cmd: &Cmd) -> RedisResult<(Value, Server)> {
+        let (mut answers, server) = self.carry(vec![args(cmd)]).await?;
+        Ok((answers.pop().unwrap(), server))
     }
 
     async fn on_every_primary(&self, _: &Cmd) -> RedisResult<Vec<Value>> {
@@ -194,7 +195,7 @@ impl Commands for Wire {
     }
 
     /// Those behind it wait, as for a copy that is slow.
-    async fn run_together(&self, _: &str, cmds: &[Cmd]) -> RedisResult<Vec<Value>> {
+    async fn run_together(&self, _: &str, cmds: &[Cmd]) -> RedisResult<(Vec<Value>, Server)> {
         if self.world.chance(10) && !self.world.lock().is_calm {
             sleep(self.world.some_ms(100..1_000)).await;
         }
