@@ -69,6 +69,10 @@
 //!   for followers that most tasks never have. With the record it is read, kept and lost as one with the task.
 //! - …a version in each partition that holds schedules? It is read together with what replicas look at anyway. Nobody
 //!   asks for schedules that are due where none can be, and whoever has missed the news knows within a second.
+//! - …a replica that is not up before its first mark is where acknowledgements must be? A primary that is killed at once takes
+//!   an epoch and marks that nobody has copied along, and whoever knew them would miss what was never promised.
+//! - …a promise that only the server confirms that made it? While another takes over, a replica talks to both, and its mark may
+//!   have the same number on each.
 //! - …a memory of ended tasks on every replica? Most duplicates ask for what has long ended. An answer from
 //!   memory holds for a quarter of a second after Redis has confirmed it, and forgetting waits that long.
 //! - …an end that waits to be shown, where acknowledgements wait for copies? A primary shows what it has not passed

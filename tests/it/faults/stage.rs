@@ -179,8 +179,8 @@ impl Stage {
         }
     }
 
-    /// With somebody who accepts what was lost: a cluster does not wait for its replicas, and sentinels may
-    /// let one take over that is behind.
+    /// With somebody who accepts what was lost: a cluster does not wait for its replicas. Over sentinels nothing may be, and
+    /// a trial in which somebody says so comes to its end all the same.
     pub fn operated(mut self) -> Stage {
         let url = match &self.store {
             Backing::Cluster(cluster) => Some(cluster.url()),
