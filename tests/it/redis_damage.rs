@@ -1,7 +1,10 @@
 //! Records that somebody has broken by hand: they are said, and keep nobody else waiting.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
+use crate::support::client::Client;
 use crate::support::deadline::until;
 use crate::support::redis::{RedisServer, prefix};
 use crate::support::service::Setup;
@@ -72,6 +75,69 @@ async fn a_record_that_cannot_be_read_keeps_nobody_waiting_behind_it() {
         (stats["completed"] == 4).then_some(())
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_breaks_while_it_is_leased_keeps_no_other_from_its_rescue() {
+    let server = RedisServer::start(&[]);
+    let prefix = prefix();
+    let setup = Setup::new()
+        .env("REDIS_URL", &server.url())
+        .env("JUSTONCE_REDIS_PREFIX", &prefix)
+        .config("[task_types.outside]\nrunner = { external = true }\nlease_seconds = 1\n");
+    let service = setup.start().await;
+    let client = service.client();
+    let lease = async |max: usize| {
+        let asked = json!({"types": ["outside"], "max": max, "worker": "silent"});
+        let reply = client.post("/v1/leases").json(&asked).send().await;
+        let leases = reply.expect(200).json()["leases"].clone();
+        let ids = leases.as_array().unwrap().iter();
+        let ids = ids.map(|lease| lease["task"]["id"].as_str().unwrap().to_owned());
+        ids.collect::<BTreeSet<_>>()
+    };
+    let mut tasks = Vec::new();
+    for n in 0..=NEIGHBOURS {
+        let task = json!({"type": "outside", "params": {"n": n}});
+        tasks.push(client.submit(&task, &format!("k{n}")).await.id());
+    }
+    // Its lease is over before all others.
+    let broken = tasks.remove(0);
+    assert_eq!(lease(1).await, BTreeSet::from([broken.clone()]));
+    let key = server.command(&["--scan", "--pattern", &format!("{prefix}:*:task:{broken}")]);
+    let cut = "redis.call('SET', KEYS[1], string.sub(redis.call('GET', KEYS[1]), 1, 30))";
+    server.command(&["EVAL", cut, "1", &key]);
+    let others: BTreeSet<_> = tasks.into_iter().collect();
+    assert_eq!(lease(NEIGHBOURS).await, others);
+
+    let due = format!(
+        "{}due",
+        key.strip_suffix(&format!("task:{broken}")).unwrap()
+    );
+    until("the others to be leased again", async || {
+        let again = lease(NEIGHBOURS).await;
+        assert!(!again.contains(&broken));
+        rescued(&client, &others).await.then_some(())
+    })
+    .await;
+    let score = server.command(&["ZSCORE", &due, &broken]);
+    assert_eq!(score, "", "it is looked at again and again");
+    let path = format!("/v1/tasks/{broken}");
+    client
+        .get(&path)
+        .send()
+        .await
+        .problem(503, "store-unavailable");
+}
+
+/// Whether all of them have been leased a second time.
+async fn rescued(client: &Client, tasks: &BTreeSet<String>) -> bool {
+    for id in tasks {
+        let task = client.get(&format!("/v1/tasks/{id}")).send().await;
+        if task.expect(200).json()["attempt"].as_u64() < Some(2) {
+            return false;
+        }
+    }
+    true
 }
 
 #[tokio::test(flavor = "multi_thread")]
