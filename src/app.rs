@@ -102,6 +102,8 @@ async fn serve(settings: Settings, sources: Sources) -> anyhow::Result<()> {
         egress: outside.egress,
         notify: outside.notify,
         pages: outside.pages,
+        store: store.clone(),
+        blobs: blobs.clone(),
         parsing: Arc::new(Semaphore::new(settings.workers.max(1))),
     };
     let (work, shop) = Work::start(

@@ -5,6 +5,7 @@ pub mod digest;
 pub mod event;
 pub mod file;
 pub mod fingerprint;
+pub mod history;
 pub mod idempotency_key;
 pub mod json;
 pub mod lease_id;

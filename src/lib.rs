@@ -20,7 +20,7 @@
 //!
 //!  ADAPTERS, named only by app:
 //!    store/embedded (SQLite) · store/redis    blobs/local (files)
-//!    runners: echo · sandboxed → sandbox → parsers (in a child process) · command
+//!    runners: echo · clean_up · report · sandboxed → sandbox → parsers (in a child process) · command
 //!             http · scrape · notify → egress (judges where requests that go out may lead)
 //! ```
 //!

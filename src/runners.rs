@@ -1,10 +1,13 @@
 //! The adapters of the runner port.
 
+pub mod chores;
+pub mod clean_up;
 pub mod command;
 pub mod echo;
 pub mod http;
 pub mod notify;
 pub mod outgoing;
+pub mod report;
 pub mod request;
 pub mod sandboxed;
 pub mod scrape;
@@ -15,16 +18,20 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
+use crate::blobs::Blobs;
 use crate::domain::task_type::{RunnerSpec, TaskTypes};
 use crate::egress::Egress;
 use crate::limits::Limits;
 use crate::runner::Runner;
 use crate::sandbox::{Kind, Sandbox};
+use crate::store::Store;
+use clean_up::CleanUp;
 use command::CommandRunner;
 use command::launcher::Launcher;
 use echo::Echo;
 use http::HttpRunner;
 use notify::Notify;
+use report::AnalyticsReport;
 use sandboxed::SandboxedRunner;
 use scrape::Scrape;
 use scrape::pages::Pages;
@@ -45,6 +52,9 @@ pub struct Surroundings {
     pub notify: Notify,
     /// What was learnt of pages.
     pub pages: Pages,
+    /// For those that work on what is kept of their user.
+    pub store: Arc<dyn Store>,
+    pub blobs: Arc<dyn Blobs>,
     /// Parsers of pages that may use the processor at a time.
     pub parsing: Arc<Semaphore>,
 }
@@ -86,6 +96,8 @@ fn builtin(name: &str, surroundings: &Surroundings) -> Option<Arc<dyn Runner>> {
     match name {
         "echo" => Some(Arc::new(Echo)),
         "scrape_website" => Some(Arc::new(Scrape::new(surroundings))),
+        "cleanup_old_data" => Some(Arc::new(CleanUp::new(surroundings))),
+        "generate_analytics_report" => Some(Arc::new(AnalyticsReport::new(surroundings))),
         "send_notification" => Some(Arc::new(surroundings.notify.clone())),
         _ => None,
     }

@@ -20,6 +20,7 @@ use serde_json::value::RawValue;
 use crate::domain::digest::Sha256Digest;
 use crate::domain::file::{BlobName, File};
 use crate::domain::fingerprint::{FieldHashes, Fingerprint, FingerprintRule};
+use crate::domain::history::History;
 use crate::domain::idempotency_key::IdempotencyKey;
 use crate::domain::principal::{Scopes, UserId};
 use crate::domain::schedule::{Plan, Schedule, ScheduleName};
@@ -116,6 +117,14 @@ pub trait Store: Send + Sync + 'static {
     /// What is counted for one user, or for all.
     async fn stats(&self, user: Option<&UserId>) -> Result<Stats, StoreError>;
 
+    /// What is counted for one user in a period, as far as it is kept: see [`crate::domain::history::Span`].
+    async fn history(
+        &self,
+        user: &UserId,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<History, StoreError>;
+
     /// Says what the workers of this process do; gives what those of all replicas do, as of a second ago.
     async fn muster(&self, own: Worker) -> Result<Crew, StoreError> {
         Ok(Crew::of(&own))
@@ -179,6 +188,24 @@ pub trait Store: Send + Sync + 'static {
     /// Keeps an uploaded file that no task names yet, or keeps it for longer. Gives what is now on record: an
     /// older copy, when there was one; nothing, when the file comes without a copy and there is none.
     async fn keep_file(&self, user: &UserId, file: File) -> Result<Option<File>, StoreError>;
+
+    /// Files of a user that no unfinished or failed task reads any more, and that were kept for nobody since
+    /// `before`: a bounded part of them, and from where to go on.
+    async fn unreferenced(
+        &self,
+        user: &UserId,
+        before: Timestamp,
+        after: Option<FileCursor>,
+    ) -> Result<UnreferencedFiles, StoreError>;
+
+    /// Takes this copy off the user's record, if it is still unreferenced in the same way. Whether no record
+    /// names it now: a repeat says so again.
+    async fn forget_file(
+        &self,
+        user: &UserId,
+        name: &BlobName,
+        before: Timestamp,
+    ) -> Result<bool, StoreError>;
 
     /// Of these copies, those that no record names: their bytes may be deleted.
     async fn unowned(&self, names: Vec<BlobName>) -> Result<Vec<BlobName>, StoreError>;
@@ -588,6 +615,18 @@ pub struct Fired {
     pub at: Timestamp,
     /// Its task, as far as it is known; or why it could not be submitted.
     pub outcome: Result<Option<TaskId>, String>,
+}
+
+/// A place in a list of files, in the store's own words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileCursor(pub String);
+
+#[derive(Clone, Debug)]
+pub struct UnreferencedFiles {
+    /// May hold a file twice.
+    pub files: Vec<File>,
+    /// None at the end. A part may be empty and still have a next one.
+    pub next: Option<FileCursor>,
 }
 
 /// One suppressed duplicate.

@@ -1,5 +1,6 @@
 //! The task types that are always there.
 
+mod chores;
 mod notification;
 mod website;
 
@@ -12,12 +13,14 @@ use super::error::ConfigError;
 use crate::domain::schema::ParamsSchema;
 use crate::domain::task_type::{FilesRule, RunnerSpec, TaskType, TaskTypes};
 
-pub const NAMES: [&str; 5] = [
+pub const NAMES: [&str; 7] = [
     "echo",
     "process_file",
     "process_document",
     "scrape_website",
     "send_notification",
+    chores::CLEAN_UP,
+    chores::REPORT,
 ];
 
 /// A notification that was not taken is tried again after this.
@@ -32,6 +35,9 @@ pub fn all(defaults: &Defaults) -> Result<TaskTypes, ConfigError> {
 
 /// The built-in type of that name.
 pub fn task_type(name: &str, defaults: &Defaults) -> Result<Option<TaskType>, ConfigError> {
+    if let Some(made) = chores::task_type(name, defaults)? {
+        return Ok(Some(made));
+    }
     let (description, files, schema) = match name {
         "echo" => (
             "Returns its params, to try things out and to measure.",

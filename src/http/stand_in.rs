@@ -16,6 +16,7 @@ use crate::blobs::{Blob, BlobError, Blobs, Incoming};
 use crate::catalogue::Catalogue;
 use crate::domain::digest::Sha256Digest;
 use crate::domain::file::{BlobName, File};
+use crate::domain::history::History;
 use crate::domain::principal::UserId;
 use crate::domain::schedule::{Schedule, ScheduleName};
 use crate::domain::stats::{Latencies, StateCounts, Stats, Windows};
@@ -193,6 +194,25 @@ impl Store for StandIn {
         beyond()
     }
     async fn keep_file(&self, _: &UserId, _: File) -> Result<Option<File>, StoreError> {
+        beyond()
+    }
+    async fn history(&self, _: &UserId, _: Timestamp, _: Timestamp) -> Result<History, StoreError> {
+        beyond()
+    }
+    async fn unreferenced(
+        &self,
+        _: &UserId,
+        _: Timestamp,
+        _: Option<FileCursor>,
+    ) -> Result<UnreferencedFiles, StoreError> {
+        beyond()
+    }
+    async fn forget_file(
+        &self,
+        _: &UserId,
+        _: &BlobName,
+        _: Timestamp,
+    ) -> Result<bool, StoreError> {
         beyond()
     }
     async fn unowned(&self, _: Vec<BlobName>) -> Result<Vec<BlobName>, StoreError> {

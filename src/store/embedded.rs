@@ -17,6 +17,7 @@ mod counters;
 mod create;
 mod ending;
 mod file;
+mod history;
 mod join;
 mod key;
 mod leases;
@@ -32,6 +33,7 @@ mod schedules;
 mod schema;
 mod step;
 mod suppressed;
+mod unreferenced;
 mod writer;
 
 use std::collections::BTreeSet;
@@ -49,16 +51,18 @@ use super::ended::EndedTasks;
 use super::signals::Signals;
 use super::{
     Admission, AdmissionAnswer, Admitted, ApiKey, Cancelled, Checked, DueSchedules, Durability,
-    Extension, Fenced, Firing, Forgotten, Found, Held, Holder, Lease, LeaseRequest, LedgerEntry,
-    ListFilter, NewSchedule, Page, PutSchedule, RedriveFilter, Redriven, RedrivenMany, Rescued,
-    Store, StoreError, TaskResult,
+    Extension, Fenced, FileCursor, Firing, Forgotten, Found, Held, Holder, Lease, LeaseRequest,
+    LedgerEntry, ListFilter, NewSchedule, Page, PutSchedule, RedriveFilter, Redriven, RedrivenMany,
+    Rescued, Store, StoreError, TaskResult, UnreferencedFiles,
 };
 use crate::domain::digest::Sha256Digest;
 use crate::domain::file::{BlobName, File};
+use crate::domain::history::History;
 use crate::domain::principal::UserId;
 use crate::domain::schedule::{Schedule, ScheduleName};
 use crate::domain::stats::Stats;
 use crate::domain::task::{Progress, Task, TaskError, TaskId};
+use crate::domain::timestamp::Timestamp;
 use crate::domain::worker::Worker;
 use crate::seeded_faults::SeededFault;
 
@@ -452,6 +456,18 @@ impl Store for EmbeddedStore {
             .await
     }
 
+    async fn history(
+        &self,
+        user: &UserId,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<History, StoreError> {
+        let user = user.clone();
+        self.0
+            .read_counted(move |sql| history::history(sql, &user, from, to, now()))
+            .await
+    }
+
     async fn workers(&self, own: Worker) -> Result<Vec<Worker>, StoreError> {
         let mut workers = self.0.read(outside::workers).await?;
         workers.insert(0, own);
@@ -550,6 +566,30 @@ impl Store for EmbeddedStore {
         let user = user.clone();
         self.0
             .durable(move |step| file::keep(step, &user, &file, step.now.plus(FILE_RETENTION)))
+            .await
+    }
+
+    async fn unreferenced(
+        &self,
+        user: &UserId,
+        before: Timestamp,
+        after: Option<FileCursor>,
+    ) -> Result<UnreferencedFiles, StoreError> {
+        let user = user.clone();
+        self.0
+            .read(move |sql| unreferenced::page(sql, &user, before, after.as_ref()))
+            .await
+    }
+
+    async fn forget_file(
+        &self,
+        user: &UserId,
+        name: &BlobName,
+        before: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let (user, name) = (user.clone(), name.clone());
+        self.0
+            .durable(move |step| unreferenced::forget(step, &user, &name, before))
             .await
     }
 

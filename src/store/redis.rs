@@ -30,6 +30,7 @@ mod diagnosis;
 mod ends;
 mod files;
 mod guard;
+mod history;
 mod horizon;
 mod keys;
 mod leases;
@@ -60,6 +61,7 @@ mod stats;
 mod step;
 mod suppressed;
 mod trust;
+mod unreferenced;
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
@@ -89,12 +91,13 @@ use self::suppressed::Notes;
 use super::signals::Signals;
 use super::{
     Admission, Admitted, ApiKey, Cancelled, Checked, Cursor, DueSchedules, Durability, Extension,
-    Fenced, Firing, Forgotten, Found, Guarantees, Held, Lease, LeaseRequest, LedgerEntry,
-    ListFilter, Missing, NewSchedule, Page, PutSchedule, RedriveFilter, Redriven, RedrivenMany,
-    Rescued, Store, StoreError, TaskResult,
+    Fenced, FileCursor, Firing, Forgotten, Found, Guarantees, Held, Lease, LeaseRequest,
+    LedgerEntry, ListFilter, Missing, NewSchedule, Page, PutSchedule, RedriveFilter, Redriven,
+    RedrivenMany, Rescued, Store, StoreError, TaskResult, UnreferencedFiles,
 };
 use crate::domain::digest::Sha256Digest;
 use crate::domain::file::{BlobName, File};
+use crate::domain::history::History;
 use crate::domain::principal::UserId;
 use crate::domain::schedule::{Schedule, ScheduleName};
 use crate::domain::stats::{Crew, Stats};
@@ -710,6 +713,17 @@ impl Store for RedisStore {
         stats::stats(&parts.steps, &parts.keys, user).await
     }
 
+    async fn history(
+        &self,
+        user: &UserId,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<History, StoreError> {
+        let parts = &*self.0;
+        parts.write_notes().await?;
+        history::history(&parts.steps, &parts.keys, user, from, to).await
+    }
+
     async fn muster(&self, own: Worker) -> Result<Crew, StoreError> {
         muster::muster(&self.0.steps, &self.0.keys, &own).await
     }
@@ -803,6 +817,24 @@ impl Store for RedisStore {
 
     async fn keep_file(&self, user: &UserId, file: File) -> Result<Option<File>, StoreError> {
         files::keep(&self.0.steps, &self.0.keys, user, file).await
+    }
+
+    async fn unreferenced(
+        &self,
+        user: &UserId,
+        before: Timestamp,
+        after: Option<FileCursor>,
+    ) -> Result<UnreferencedFiles, StoreError> {
+        unreferenced::page(&self.0.steps, &self.0.keys, user, before, after).await
+    }
+
+    async fn forget_file(
+        &self,
+        user: &UserId,
+        name: &BlobName,
+        before: Timestamp,
+    ) -> Result<bool, StoreError> {
+        unreferenced::forget(&self.0.steps, &self.0.keys, user, name, before).await
     }
 
     async fn unowned(&self, names: Vec<BlobName>) -> Result<Vec<BlobName>, StoreError> {

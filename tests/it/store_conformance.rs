@@ -4,6 +4,7 @@
 mod admission;
 mod api_keys;
 mod batches;
+mod chores;
 mod ending;
 mod events;
 mod files;

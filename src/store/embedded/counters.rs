@@ -6,6 +6,7 @@ use std::time::Duration;
 use rusqlite::{Connection, params};
 
 use super::step::Sql;
+use crate::domain::history::{COARSE, FINE};
 use crate::domain::principal::UserId;
 use crate::domain::stats::{Histogram, Latencies, StateCounts, Stats, Tally, Windows};
 use crate::domain::task::State;
@@ -14,8 +15,8 @@ use crate::domain::timestamp::Timestamp;
 /// Lengths of the buckets that windows are summed from, and how long they are kept, in ms.
 pub const SPANS: [(i64, i64); 3] = [
     (10_000, 600_000),
-    (300_000, 7_200_000),
-    (3_600_000, 93_600_000),
+    (FINE.length_ms, FINE.kept_ms),
+    (COARSE.length_ms, COARSE.kept_ms),
 ];
 
 /// The bucket of all time.

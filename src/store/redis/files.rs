@@ -17,7 +17,7 @@ use crate::domain::principal::UserId;
 use crate::store::StoreError;
 
 /// Files kept without a task are kept this long.
-const RETENTION: Duration = Duration::from_secs(86_400);
+pub const RETENTION: Duration = Duration::from_secs(86_400);
 
 pub async fn find(
     steps: &Steps,

@@ -118,8 +118,10 @@ scripts! {
     NOTE = "note" Writes [clock, record, counters];
     FOLD = "fold" Writes [record];
     STATS = "stats" Reads [clock, record];
+    HISTORY = "history" Reads [];
     PRESENT = "present" Reads [];
     UNOWNED = "unowned" Reads [];
+    FORGET_FILE = "forget_file" Promises [files];
     KEEP_FILE = "keep_file" Promises [clock, files];
     AGREE = "agree" Promises [];
     CREATE_API_KEY = "create_api_key" Promises [];

@@ -10,6 +10,7 @@ use super::reply::Reply;
 use super::rescue::fold_all;
 use super::scripts::STATS;
 use super::step::{Step, Steps};
+use crate::domain::history::{COARSE, FINE};
 use crate::domain::principal::UserId;
 use crate::domain::stats::{Latencies, StateCounts, Stats, Tally, Windows};
 use crate::domain::task::State;
@@ -20,8 +21,8 @@ use crate::store::StoreError;
 pub const SPANS: [(i64, i64); 4] = [
     (0, 0),
     (10_000, 600_000),
-    (300_000, 7_200_000),
-    (3_600_000, 93_600_000),
+    (FINE.length_ms, FINE.kept_ms),
+    (COARSE.length_ms, COARSE.kept_ms),
 ];
 
 /// For each span, the window that is summed from its buckets, in ms.
@@ -139,6 +140,6 @@ impl Sum {
     }
 }
 
-fn tally(sums: &HashMap<String, u64>) -> Tally {
+pub fn tally(sums: &HashMap<String, u64>) -> Tally {
     Tally::from_array(Tally::NAMES.map(|name| sums.get(name).copied().unwrap_or(0)))
 }

@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 
 use crate::domain::digest::Sha256Digest;
 use crate::domain::file::{BlobName, File};
+use crate::domain::history::History;
 use crate::domain::principal::UserId;
 use crate::domain::schedule::{Schedule, ScheduleName};
 use crate::domain::stats::Stats;
@@ -319,6 +320,25 @@ impl Store for FakeStore {
         unavailable()
     }
     async fn keep_file(&self, _: &UserId, _: File) -> Result<Option<File>, StoreError> {
+        unavailable()
+    }
+    async fn history(&self, _: &UserId, _: Timestamp, _: Timestamp) -> Result<History, StoreError> {
+        unavailable()
+    }
+    async fn unreferenced(
+        &self,
+        _: &UserId,
+        _: Timestamp,
+        _: Option<FileCursor>,
+    ) -> Result<UnreferencedFiles, StoreError> {
+        unavailable()
+    }
+    async fn forget_file(
+        &self,
+        _: &UserId,
+        _: &BlobName,
+        _: Timestamp,
+    ) -> Result<bool, StoreError> {
         unavailable()
     }
     async fn unowned(&self, _: Vec<BlobName>) -> Result<Vec<BlobName>, StoreError> {
