@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 
-use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use crate::support::deadline::until;
@@ -60,11 +59,8 @@ async fn a_report_says_what_was_submitted_and_saved() {
         let reply = file.send().await.expect(status);
         client.ended(&reply.id()).await;
     }
-    let foreign = client
-        .post("/v1/tasks")
-        .header("x-user-id", "other")
-        .json(&echo(json!({})));
-    foreign.send().await.expect(202);
+    let other = client.user("other");
+    other.echo(json!({})).await;
 
     let told = run(&client, &report("json")).await;
     assert_eq!(
@@ -77,7 +73,7 @@ async fn a_report_says_what_was_submitted_and_saved() {
     for (name, expected) in [
         ("accepted", 6),
         ("duplicates_by_key", 2),
-        ("duplicates_by_content", 4),
+        ("duplicates_by_fingerprint", 4),
         ("cache_hits", 6),
         ("attempts", 7),
         ("retries", 1),
@@ -88,6 +84,8 @@ async fn a_report_says_what_was_submitted_and_saved() {
         assert_eq!(totals[name], expected, "{name}: {totals}");
     }
     assert_eq!(totals["dedup_rate"], 0.5, "{totals}");
+    let theirs = run(&other, &report("json")).await;
+    adds_up_to_stats(&client, &[totals, &theirs["report"]["totals"]]).await;
     let in_buckets = numbers["buckets"].as_array().unwrap().iter();
     let accepted = in_buckets.map(|bucket| bucket["accepted"].as_u64().unwrap());
     assert_eq!(accepted.sum::<u64>(), 6);
@@ -107,7 +105,7 @@ async fn a_report_says_what_was_submitted_and_saved() {
             &repeated["id"],
             &repeated["duplicates"],
             &repeated["listed_by_key"],
-            &repeated["listed_by_content"]
+            &repeated["listed_by_fingerprint"]
         ),
         (&json!(first), &json!(5), &json!(2), &json!(3))
     );
@@ -124,7 +122,7 @@ async fn a_report_says_what_was_submitted_and_saved() {
         };
         values.insert((section, name, metric), value);
     }
-    assert_eq!(values[&("total", "", "duplicates_by_content")], "4");
+    assert_eq!(values[&("total", "", "duplicates_by_fingerprint")], "4");
     assert_eq!(values[&("total", "", "accepted")], "7");
     assert_eq!(values[&("type", "echo", "failed")], "1");
 
@@ -138,6 +136,65 @@ async fn a_report_says_what_was_submitted_and_saved() {
     }
 }
 
+/// Without authentication, `/stats` tells of all users.
+async fn adds_up_to_stats(client: &Client, totals: &[&Value]) {
+    let stats = client.stats().await;
+    let all = &stats["windows"]["all"];
+    for name in [
+        "accepted",
+        "duplicates_by_key",
+        "duplicates_by_fingerprint",
+        "cache_hits",
+        "key_reused",
+        "attempts",
+        "retries",
+        "failures",
+        "leases_lost",
+        "writes_fenced",
+        "saved_executions",
+        "saved_bytes_not_sent",
+        "saved_bytes_not_stored",
+    ] {
+        let sum: u64 = totals.iter().map(|t| t[name].as_u64().unwrap()).sum();
+        let counted = match name.strip_prefix("saved_") {
+            Some(name) => &all["saved"][name],
+            None => &all[name],
+        };
+        assert_eq!(*counted, sum, "{name}: {all}");
+    }
+    let saved = totals.iter().map(|t| t["saved_seconds"].as_f64().unwrap());
+    let difference = saved.sum::<f64>() - all["saved"]["seconds"].as_f64().unwrap();
+    assert!(difference.abs() < 0.001, "{difference}");
+}
+
+#[tokio::test]
+async fn a_report_is_made_once() {
+    let service = Setup::new().start().await;
+    let client = service.client();
+    let task = report("json");
+    let mut csv = task.clone();
+    csv["params"]["format"] = json!("csv");
+    let first = client.submit(&task, "monday").await.expect(202).id();
+    let made = client.ended(&first).await;
+    assert_eq!(made["state"], "succeeded");
+    client.echo(json!({})).await;
+    let replayed = client.submit(&task, "monday").await.expect(200);
+    assert_eq!(replayed.header("idempotent-replayed"), Some("true"));
+    let by_content = client.submit_keyless(&task).await.expect(200).json();
+    assert_eq!(by_content["matched_by"], "fingerprint");
+    for again in [&replayed.json(), &by_content] {
+        assert_eq!(again["id"], first);
+        assert_eq!(again["result"], made["result"]);
+    }
+    let reused = client.submit(&csv, "monday").await;
+    let reused = reused.problem(422, "idempotency-key-reused");
+    assert_eq!(reused["differs"], json!(["/params/format"]));
+    let other_format = client.submit_keyless(&csv).await.expect(202).id();
+    assert_ne!(other_format, first);
+    let other_user = client.user("other").submit_keyless(&task).await;
+    assert_ne!(other_user.expect(202).id(), first);
+}
+
 #[tokio::test]
 async fn a_period_must_make_sense() {
     let service = Setup::new().start().await;
@@ -148,6 +205,9 @@ async fn a_period_must_make_sense() {
         json!({"from": earlier}),
         json!({"from": "yesterday", "to": later}),
         json!({"from": earlier, "to": later, "format": "pdf"}),
+        json!({"from": earlier, "to": later, "format": null}),
+        json!({"from": 1, "to": 2}),
+        json!({"from": "2026-02-30T00:00:00Z", "to": later}),
         json!({"from": earlier, "to": later, "user": "other"}),
     ] {
         let task = json!({"type": "generate_analytics_report", "params": params});
@@ -170,8 +230,15 @@ async fn a_period_must_make_sense() {
         json!({"type": "generate_analytics_report", "params": {"from": earlier, "to": later}});
     let id = client.submit_keyless(&task).await.id();
     assert_eq!(client.ended(&id).await["max_attempts"], 3);
-    for dry_run in [json!("no"), json!(0)] {
-        let task = json!({"type": "cleanup_old_data", "params": {"dry_run": dry_run}});
+    for params in [
+        json!({"dry_run": "no"}),
+        json!({"dry_run": 0}),
+        json!({"older_than_seconds": -1}),
+        json!({"older_than_seconds": "1d"}),
+        json!({"older_than_seconds": 1e12}),
+        json!({"older_than": 1}),
+    ] {
+        let task = clean_up(params);
         let refused = client.submit_keyless(&task).await;
         refused.problem(422, "validation-failed");
     }
@@ -257,11 +324,16 @@ async fn a_clean_up_says_first_what_it_removes_and_removes_that_alone() {
         .await
         .problem(404, "not-found");
 
-    let again = run(
-        &client,
-        &clean_up(json!({"older_than_seconds": 0, "dry_run": false})),
-    )
-    .await;
+    // A request that is sent again is told of the same clean-up; another one is made when that is asked for.
+    let task = clean_up(json!({"older_than_seconds": 0, "dry_run": false}));
+    let repeat = client.submit_keyless(&task).await.expect(200).json();
+    assert_eq!(
+        (&repeat["matched_by"], &repeat["result"]),
+        (&json!("fingerprint"), &done)
+    );
+    let mut anew = task.clone();
+    anew["dedup"] = json!({"mode": "none"});
+    let again = run(&client, &anew).await;
     // Nothing but the clean-up before.
     assert_eq!(again["tasks"]["by_state"], json!({"succeeded": 1}));
     assert_eq!(again["files"], json!({"count": 0, "bytes": 0}));
@@ -269,34 +341,52 @@ async fn a_clean_up_says_first_what_it_removes_and_removes_that_alone() {
 
 #[tokio::test]
 async fn a_clean_up_goes_on_after_a_crash() {
-    const TASKS: usize = 150;
-    let service = Setup::new().start().await;
-    let client = service.client();
-    let submit = |n: usize| {
-        let client = &client;
-        async move {
-            client
-                .submit(&echo(json!({"n": n})), &n.to_string())
-                .await
-                .id()
+    const ROUNDS: usize = 5;
+    // So that its lease is over soon after the crash.
+    let setup = Setup::new().config("[task_types.cleanup_old_data]\nlease_seconds = 1\n");
+    let mut service = setup.start().await;
+    for round in 0..ROUNDS {
+        let client = service.client();
+        let ids = many(&client, round).await;
+        let task = clean_up(json!({"older_than_seconds": 0, "dry_run": false}));
+        let id = client.submit(&task, &format!("clean-up/{round}")).await;
+        let id = id.expect(202).id();
+        let newest = format!("/v1/tasks/{}", ids.last().unwrap());
+        until("the first task to go", async || {
+            let reply = client.get(&newest).send().await;
+            (reply.status == 410).then_some(())
+        })
+        .await;
+        service = service.kill().await.start().await;
+        let client = service.client();
+        let ended = client.ended(&id).await;
+        assert_eq!(ended["state"], "succeeded", "{ended}");
+        assert_eq!(client.list("type=echo").await, [json!({}); 0]);
+        for id in [&ids[0], &ids[ids.len() / 2]] {
+            let gone = client.get(&format!("/v1/tasks/{id}")).send().await;
+            gone.problem(410, "task-forgotten");
         }
-    };
-    let ids = join_all((0..TASKS).map(submit)).await;
+        // Else the crash came when all was done.
+        if ended["attempt"] == 2 {
+            return;
+        }
+    }
+    panic!("no crash came in the middle of a clean-up");
+}
+
+/// Ended tasks, oldest first.
+async fn many(client: &Client, round: usize) -> Vec<String> {
+    let tasks: Vec<_> = (0..400)
+        .map(|n| echo(json!({"round": round, "n": n})))
+        .collect();
+    let batch = client.post("/v1/tasks/batch").json(&json!(tasks));
+    let batch = batch.send().await.expect(200).json();
+    let items = batch["items"].as_array().unwrap().iter();
+    let ids: Vec<_> = items
+        .map(|item| item["task"]["id"].as_str().unwrap().to_owned())
+        .collect();
     for id in &ids {
         client.ended(id).await;
     }
-    let task = clean_up(json!({"older_than_seconds": 0, "dry_run": false}));
-    let id = client.submit(&task, "clean up").await.id();
-    let count = async |client: &Client| client.list("type=echo&limit=200").await.len();
-    until("the first task to go", async || {
-        (count(&client).await < TASKS).then_some(())
-    })
-    .await;
-    let service = service.kill().await.start().await;
-    let client = service.client();
-    let ended = client.ended(&id).await;
-    assert_eq!(ended["state"], "succeeded", "{ended}");
-    assert_eq!(count(&client).await, 0);
-    let gone = client.get(&format!("/v1/tasks/{}", ids[0])).send().await;
-    gone.problem(410, "task-forgotten");
+    ids
 }

@@ -17,6 +17,8 @@ pub const CLEAN_UP: &str = "cleanup_old_data";
 
 /// Two retries.
 const ATTEMPTS_MAX: u32 = 3;
+/// Long enough for a request that is sent again; after it there may be new work of the same content.
+const CLEAN_UP_WINDOW: Duration = Duration::from_secs(60);
 /// At a time in one process: they read a lot, and nobody waits for them in a hurry.
 const CONCURRENCY: usize = 2;
 
@@ -30,7 +32,7 @@ pub fn task_type(name: &str, defaults: &Defaults) -> Result<Option<TaskType>, Co
         ),
         CLEAN_UP => (
             "Forgets the user's ended tasks and removes files that nothing names, past an age. Its result: \
-             {\"status\", \"dry_run\", \"before\", \"tasks\": {\"count\", \"bytes\", \"by_state\"}, \
+             {\"status\", \"dry_run\", \"older_than_seconds\", \"before\", \"tasks\": {\"count\", \"bytes\", \"by_state\"}, \
              \"files\": {\"count\", \"bytes\"}, \"more\"}.",
             clean_up_params(),
         ),
@@ -49,8 +51,7 @@ pub fn task_type(name: &str, defaults: &Defaults) -> Result<Option<TaskType>, Co
         made.params_check = Some(ParamsCheck::new(|params| period_faults(params, now())));
     }
     if name == CLEAN_UP {
-        // There is new work as soon as it has ended.
-        made.dedup.window = Duration::ZERO;
+        made.dedup.window = made.dedup.window.min(CLEAN_UP_WINDOW);
     }
     Ok(Some(made))
 }

@@ -51,7 +51,10 @@ pub fn write(numbers: &Numbers) -> String {
             ("state", task.state.to_owned()),
             ("duplicates", task.duplicates.to_string()),
             ("listed_by_key", task.listed_by_key.to_string()),
-            ("listed_by_content", task.listed_by_content.to_string()),
+            (
+                "listed_by_fingerprint",
+                task.listed_by_fingerprint.to_string(),
+            ),
             (
                 "listed_seconds_saved",
                 task.listed_seconds_saved.to_string(),

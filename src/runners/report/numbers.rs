@@ -51,7 +51,7 @@ pub struct Period {
 pub struct Totals {
     pub accepted: u64,
     pub duplicates_by_key: u64,
-    pub duplicates_by_content: u64,
+    pub duplicates_by_fingerprint: u64,
     pub dedup_rate: f64,
     pub cache_hits: u64,
     pub key_reused: u64,
@@ -118,7 +118,7 @@ pub struct Repeated {
     /// What the ledger still tells of: the newest 100 of them.
     pub listed: u64,
     pub listed_by_key: u64,
-    pub listed_by_content: u64,
+    pub listed_by_fingerprint: u64,
     pub listed_seconds_saved: f64,
     pub newest_at: Option<Timestamp>,
 }
@@ -223,7 +223,7 @@ async fn most_repeated(
                 duplicates: task.duplicates,
                 listed: entries.len() as u64,
                 listed_by_key: by(MatchedBy::IdempotencyKey),
-                listed_by_content: by(MatchedBy::Fingerprint),
+                listed_by_fingerprint: by(MatchedBy::Fingerprint),
                 listed_seconds_saved: seconds(entries.iter().map(|e| e.seconds_saved).sum()),
                 newest_at: entries.first().map(|entry| entry.at),
             });
@@ -237,7 +237,7 @@ impl Totals {
         Totals {
             accepted: tally.accepted,
             duplicates_by_key: tally.duplicates_by_key,
-            duplicates_by_content: tally.duplicates_by_fingerprint,
+            duplicates_by_fingerprint: tally.duplicates_by_fingerprint,
             dedup_rate: tally.dedup_rate(),
             cache_hits: tally.cache_hits,
             key_reused: tally.key_reused,
@@ -259,7 +259,10 @@ impl Totals {
         [
             ("accepted", self.accepted as f64),
             ("duplicates_by_key", self.duplicates_by_key as f64),
-            ("duplicates_by_content", self.duplicates_by_content as f64),
+            (
+                "duplicates_by_fingerprint",
+                self.duplicates_by_fingerprint as f64,
+            ),
             ("dedup_rate", self.dedup_rate),
             ("cache_hits", self.cache_hits as f64),
             ("key_reused", self.key_reused as f64),

@@ -53,7 +53,7 @@ fn about(page: &mut String, numbers: &Numbers) {
 }
 
 fn tiles(page: &mut String, totals: &Totals) {
-    let duplicates = totals.duplicates_by_key + totals.duplicates_by_content;
+    let duplicates = totals.duplicates_by_key + totals.duplicates_by_fingerprint;
     let percent = totals.dedup_rate * 100.0;
     let bytes = totals.saved_bytes_not_sent + totals.saved_bytes_not_stored;
     page.push_str("<section class=\"tiles\">");
@@ -118,7 +118,7 @@ fn charts(page: &mut String, numbers: &Numbers) {
                 series("new", "a", |t| t.accepted as f64),
                 series("duplicate by key", "b", |t| t.duplicates_by_key as f64),
                 series("duplicate by content", "c", |t| {
-                    t.duplicates_by_content as f64
+                    t.duplicates_by_fingerprint as f64
                 }),
             ],
         ),
@@ -220,7 +220,7 @@ fn repeated(page: &mut String, numbers: &Numbers) {
             task.state.to_owned(),
             short(task.duplicates as f64),
             short(task.listed_by_key as f64),
-            short(task.listed_by_content as f64),
+            short(task.listed_by_fingerprint as f64),
             short(task.listed_seconds_saved),
         ];
         row(page, &task.id, &cells);
