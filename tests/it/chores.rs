@@ -361,7 +361,7 @@ async fn a_clean_up_goes_on_after_a_crash() {
         let client = service.client();
         let ended = client.ended(&id).await;
         assert_eq!(ended["state"], "succeeded", "{ended}");
-        assert_eq!(client.list("type=echo").await, [json!({}); 0]);
+        assert_eq!(client.list("type=echo").await.len(), 0);
         for id in [&ids[0], &ids[ids.len() / 2]] {
             let gone = client.get(&format!("/v1/tasks/{id}")).send().await;
             gone.problem(410, "task-forgotten");

@@ -126,13 +126,13 @@ fn height_of(share: f64) -> f64 {
     HEIGHT - BOTTOM - share * (HEIGHT - BOTTOM - TOP)
 }
 
-/// To a number that reads well; 1 for nothing.
+/// To a number that reads well, and its half does too; 1 for nothing.
 fn round_up(value: f64) -> f64 {
     if value <= 0.0 {
         return 1.0;
     }
     let power = 10_f64.powf(value.log10().floor());
-    let steps = [1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0].map(|step| step * power);
+    let steps = [1.0, 2.0, 4.0, 6.0, 8.0, 10.0].map(|step| step * power);
     steps.into_iter().find(|&s| s >= value).unwrap_or(value)
 }
 
@@ -177,7 +177,7 @@ mod tests {
     #[test]
     fn scales_end_at_round_numbers() {
         let ends = [0.0, 0.045, 1.0, 7.0, 12.0, 43.0, 501.0].map(round_up);
-        assert_eq!(ends, [1.0, 0.05, 1.0, 8.0, 15.0, 50.0, 600.0]);
+        assert_eq!(ends, [1.0, 0.06, 1.0, 8.0, 20.0, 60.0, 600.0]);
         assert_eq!(short(1_234_567.5), "1\u{202f}234\u{202f}567.5");
         assert_eq!(short(999.0), "999");
     }

@@ -55,7 +55,6 @@ fn about(page: &mut String, numbers: &Numbers) {
 fn tiles(page: &mut String, totals: &Totals) {
     let duplicates = totals.duplicates_by_key + totals.duplicates_by_fingerprint;
     let percent = totals.dedup_rate * 100.0;
-    let bytes = totals.saved_bytes_not_sent + totals.saved_bytes_not_stored;
     page.push_str("<section class=\"tiles\">");
     for (name, value, more) in [
         (
@@ -79,9 +78,9 @@ fn tiles(page: &mut String, totals: &Totals) {
             "of attempts that need not run again".to_owned(),
         ),
         (
-            "bytes saved",
-            size(bytes),
-            "neither sent nor stored again".to_owned(),
+            "bytes not stored again",
+            size(totals.saved_bytes_not_stored),
+            format!("{} not even sent", size(totals.saved_bytes_not_sent)),
         ),
         (
             "failures",
