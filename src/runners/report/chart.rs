@@ -33,7 +33,7 @@ impl Chart<'_> {
         for series in &self.series {
             let _ = write!(
                 page,
-                " <span class=\"key {}\"></span>{}",
+                " <span class=\"series\"><span class=\"key {}\"></span>{}</span>",
                 escape(series.class),
                 escape(series.name)
             );
