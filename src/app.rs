@@ -65,7 +65,7 @@ async fn serve(settings: Settings, sources: Sources) -> anyhow::Result<()> {
             settings.durability_min.name()
         );
     }
-    let outside = Outside::open(&settings, &folders, &*store).await?;
+    let outside = Outside::open(&settings, &folders, &store).await?;
     let news = bootstrap::ensure_admin_key(&*store, &settings, folders.data()).await?;
     let listener = TcpListener::bind(settings.listen)
         .await
@@ -100,6 +100,8 @@ async fn serve(settings: Settings, sources: Sources) -> anyhow::Result<()> {
         sandbox,
         limits: settings.limits.clone(),
         egress: outside.egress,
+        webhooks: outside.webhooks,
+        links: settings.edge.links(),
         notify: outside.notify,
         pages: outside.pages,
         store: store.clone(),

@@ -1,6 +1,7 @@
 //! Pure values and rules: no runtime, no HTTP, no store, no clock.
 
 pub mod cadence;
+pub mod callback;
 pub mod digest;
 pub mod event;
 pub mod file;

@@ -30,6 +30,7 @@ pub mod listener;
 pub mod media_type;
 pub mod metrics;
 pub mod openapi;
+pub mod openapi_callbacks;
 pub mod openapi_types;
 pub mod pauses;
 pub mod prefer;
@@ -52,6 +53,7 @@ pub mod tasks;
 pub mod trace;
 pub mod unquoted;
 pub mod wait;
+pub mod webhook_secret;
 pub mod wire;
 pub mod workers;
 
@@ -77,6 +79,7 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(schedules::get_schedule, schedules::put_schedule, schedules::delete_schedule))
         .routes(routes!(keys::list_keys, keys::create_key))
         .routes(routes!(keys::revoke_key))
+        .routes(routes!(webhook_secret::get_webhook_secret, webhook_secret::put_webhook_secret))
         .routes(routes!(limits::get_limits))
         .routes(routes!(workers::list_workers))
         .routes(routes!(pauses::pause_task_type))

@@ -21,7 +21,7 @@
 //!  ADAPTERS, named only by app:
 //!    store/embedded (SQLite) · store/redis    blobs/local (files)
 //!    runners: echo · clean_up · report · sandboxed → sandbox → parsers (in a child process) · command
-//!             http · scrape · notify → egress (judges where requests that go out may lead)
+//!             http · scrape · notify · deliver → egress (judges where requests that go out may lead)
 //! ```
 //!
 //! Types whose runner is external are run by nobody here: workers outside lease their tasks through `http`.
@@ -81,6 +81,10 @@
 //!   lead elsewhere. What was judged is what is connected to.
 //! - …one long lease for what was handed over to a service? It takes no slot, needs no heartbeat, and outlives
 //!   the process that handed it over.
+//! - …a callback's delivery made by the step that ends its task? Between an end and a message that is made after
+//!   it, a crash loses or doubles one. As a task, a delivery is retried, listed and redriven by what is there.
+//! - …a delivery that reads its task when it is sent? A copy of every result for each callback would be kept with the
+//!   queue. What may change after an end (a redrive changes it) is in the delivery, and a success does not change.
 //! - …a file and its submission in one step? A refused submission must leave nothing behind, and a file must
 //!   never be cleaned up between its upload and its task.
 
@@ -95,6 +99,7 @@ pub mod egress;
 pub mod failpoints;
 pub mod http;
 pub mod limits;
+pub mod links;
 pub mod parsers;
 pub mod results;
 pub mod runner;
@@ -103,5 +108,6 @@ pub mod sandbox;
 pub mod scheduler;
 pub mod seeded_faults;
 pub mod store;
+pub mod task_view;
 pub mod worker;
 pub mod worker_gauge;

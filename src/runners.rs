@@ -3,6 +3,7 @@
 pub mod chores;
 pub mod clean_up;
 pub mod command;
+pub mod deliver;
 pub mod echo;
 pub mod http;
 pub mod notify;
@@ -11,6 +12,8 @@ pub mod report;
 pub mod request;
 pub mod sandboxed;
 pub mod scrape;
+pub mod silent_targets;
+pub mod webhooks;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -19,15 +22,18 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 use crate::blobs::Blobs;
+use crate::domain::callback::Callback;
 use crate::domain::task_type::{RunnerSpec, TaskTypes};
 use crate::egress::Egress;
 use crate::limits::Limits;
+use crate::links::Links;
 use crate::runner::Runner;
 use crate::sandbox::{Kind, Sandbox};
 use crate::store::Store;
 use clean_up::CleanUp;
 use command::CommandRunner;
 use command::launcher::Launcher;
+use deliver::Deliver;
 use echo::Echo;
 use http::HttpRunner;
 use notify::Notify;
@@ -35,6 +41,7 @@ use report::AnalyticsReport;
 use sandboxed::SandboxedRunner;
 use scrape::Scrape;
 use scrape::pages::Pages;
+use webhooks::Webhooks;
 
 /// What runs each task type, by its name.
 pub type Runners = HashMap<String, Arc<dyn Runner>>;
@@ -49,10 +56,12 @@ pub struct Surroundings {
     pub limits: Limits,
     /// For requests that go out.
     pub egress: Egress,
+    pub webhooks: Webhooks,
     pub notify: Notify,
+    pub links: Links,
     /// What was learnt of pages.
     pub pages: Pages,
-    /// For those that work on what is kept of their user.
+    /// For those that work on what is kept of their user, or tell of it.
     pub store: Arc<dyn Store>,
     pub blobs: Arc<dyn Blobs>,
     /// Parsers of pages that may use the processor at a time.
@@ -94,6 +103,7 @@ pub fn for_types(types: &TaskTypes, surroundings: &Surroundings) -> Runners {
 
 fn builtin(name: &str, surroundings: &Surroundings) -> Option<Arc<dyn Runner>> {
     match name {
+        Callback::TASK_TYPE => Some(Arc::new(Deliver::new(surroundings))),
         "echo" => Some(Arc::new(Echo)),
         "scrape_website" => Some(Arc::new(Scrape::new(surroundings))),
         "cleanup_old_data" => Some(Arc::new(CleanUp::new(surroundings))),

@@ -17,6 +17,7 @@ use futures_util::{StreamExt, stream};
 use tokio_util::sync::CancellationToken;
 
 use crate::catalogue::Catalogue;
+use crate::domain::callback::Callback;
 use crate::domain::schedule::Schedule;
 use crate::domain::submission::{DedupRequest, Start, Submission};
 use crate::domain::task::TaskId;
@@ -129,14 +130,19 @@ impl Scheduler {
                 .await?;
             return Ok(());
         };
-        if let Err(detail) = takes(&task_type, &schedule) {
-            let next = cadence.next_after(now);
-            self.go_on(&mut schedule, refused(last, detail), next, Duration::ZERO)
-                .await?;
-            return Ok(());
-        }
+        let taken = takes(&task_type, &schedule).and_then(|()| self.callback(&schedule));
+        let callback = match taken {
+            Ok(callback) => callback,
+            Err(detail) => {
+                let next = cadence.next_after(now);
+                self.go_on(&mut schedule, refused(last, detail), next, Duration::ZERO)
+                    .await?;
+                return Ok(());
+            }
+        };
         let some = &due[..due.len().min(FIRINGS_MAX)];
-        let submitted = self.submit(&schedule, &task_type, some).await?;
+        let what = (&task_type, callback.as_ref());
+        let submitted = self.submit(&schedule, what, some).await?;
         let count = submitted.len();
         let newest = some[..count].last().copied().zip(submitted.last().cloned());
         let fired = newest.map(|(at, task)| Fired {
@@ -151,6 +157,17 @@ impl Scheduler {
         let next = next.or_else(|| cadence.next_after(now));
         self.go_on(&mut schedule, fired, next, put_off).await?;
         Ok(())
+    }
+
+    /// Who is to be told of the ends, or what is wrong with that by now.
+    fn callback(&self, schedule: &Schedule) -> Result<Option<Callback>, String> {
+        let url = schedule.plan.callback_url.as_deref();
+        let Some((url, deliveries)) = url.zip(self.types.get(Callback::TASK_TYPE)) else {
+            return Ok(None);
+        };
+        Callback::to(url, &deliveries)
+            .map(Some)
+            .map_err(|wrong| format!("{}: {}", wrong.pointer, wrong.detail))
     }
 
     /// Whether the schedule was still as it is known here.
@@ -179,12 +196,12 @@ impl Scheduler {
     async fn submit(
         &self,
         schedule: &Schedule,
-        task_type: &Arc<TaskType>,
+        (task_type, callback): (&Arc<TaskType>, Option<&Callback>),
         firings: &[Timestamp],
     ) -> Result<Vec<Option<TaskId>>, StoreError> {
         let admissions = firings
             .iter()
-            .map(|&at| admission(schedule, task_type, at))
+            .map(|&at| admission(schedule, task_type, callback, at))
             .collect();
         let admitted = self.store.admit_many(admissions).await;
         let mut tasks = Vec::new();
@@ -248,7 +265,12 @@ fn takes(task_type: &TaskType, schedule: &Schedule) -> Result<(), String> {
     }
 }
 
-fn admission(schedule: &Schedule, task_type: &Arc<TaskType>, at: Timestamp) -> Admission {
+fn admission(
+    schedule: &Schedule,
+    task_type: &Arc<TaskType>,
+    callback: Option<&Callback>,
+    at: Timestamp,
+) -> Admission {
     let submission = Submission {
         task_type: task_type.clone(),
         params: schedule.plan.params.clone(),
@@ -261,6 +283,7 @@ fn admission(schedule: &Schedule, task_type: &Arc<TaskType>, at: Timestamp) -> A
             window: None,
         },
         tags: [(TAG.to_owned(), schedule.name.to_string())].into(),
+        callback: callback.cloned(),
     };
     let request_id = format!("schedule-{}-{at}", schedule.name);
     let key = schedule.name.key_of_firing(at);

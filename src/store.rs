@@ -28,6 +28,7 @@ use crate::domain::stats::{Crew, Stats};
 use crate::domain::submission::Submission;
 use crate::domain::task::{FencingToken, Progress, State, Task, TaskError, TaskId};
 use crate::domain::timestamp::Timestamp;
+use crate::domain::webhook::{OwnSecret, WebhookSecret};
 use crate::domain::worker::Worker;
 use signals::{Following, Signals, Watch};
 
@@ -209,6 +210,17 @@ pub trait Store: Send + Sync + 'static {
 
     /// Of these copies, those that no record names: their bytes may be deleted.
     async fn unowned(&self, names: Vec<BlobName>) -> Result<Vec<BlobName>, StoreError>;
+
+    /// What this user's webhooks are signed with, if the user has set it.
+    async fn webhook_secret(&self, user: &UserId) -> Result<Option<OwnSecret>, StoreError>;
+
+    /// Sets it; the one before stays valid for `overlap`. Setting the same once more changes nothing.
+    async fn set_webhook_secret(
+        &self,
+        user: &UserId,
+        secret: &WebhookSecret,
+        overlap: Duration,
+    ) -> Result<OwnSecret, StoreError>;
 
     async fn create_api_key(&self, key: ApiKey) -> Result<(), StoreError>;
     /// Records a key unless there is another one. Returns whether it is on record.

@@ -13,12 +13,13 @@ use crate::egress::Egress;
 use crate::egress::resolver::SystemLookup;
 use crate::runners::notify::Notify;
 use crate::runners::notify::email::Mailer;
-use crate::runners::notify::webhook::Sender;
 use crate::runners::scrape::pages::{Bounds, Pages};
+use crate::runners::webhooks::Webhooks;
 use crate::store::Store;
 
 pub struct Outside {
     pub egress: Egress,
+    pub webhooks: Webhooks,
     pub notify: Notify,
     pub pages: Pages,
 }
@@ -30,21 +31,23 @@ impl Outside {
     pub async fn open(
         settings: &Settings,
         folders: &Folders,
-        store: &dyn Store,
+        store: &Arc<dyn Store>,
     ) -> anyhow::Result<Self> {
         let egress = Egress::new(settings.egress.clone(), Arc::new(SystemLookup))
             .context("requests cannot go out")?;
         let secret = match &settings.webhook_secret {
             Some(secret) => secret.clone(),
-            None => agreed_secret(folders.data(), store).await?,
+            None => agreed_secret(folders.data(), &**store).await?,
         };
         let mailer = settings.mail.as_ref().map(|mail| {
             Mailer::new(&mail.url, mail.from.clone())
                 .map_err(|_| anyhow!("JUSTONCE_SMTP_URL cannot be used"))
         });
         let pages = folders.pages();
+        let webhooks = Webhooks::new(egress.clone(), store.clone(), secret);
         Ok(Outside {
-            notify: Notify::new(Sender::new(egress.clone(), secret), mailer.transpose()?),
+            notify: Notify::new(webhooks.clone(), mailer.transpose()?),
+            webhooks,
             egress,
             pages: Pages::open(pages.clone(), Bounds::default())
                 .with_context(|| format!("cannot keep pages in {}", pages.display()))?,

@@ -10,10 +10,12 @@ use serde_json::{Value, json};
 
 use super::defaults::Defaults;
 use super::error::ConfigError;
+use crate::domain::callback::Callback;
 use crate::domain::schema::ParamsSchema;
 use crate::domain::task_type::{FilesRule, RunnerSpec, TaskType, TaskTypes};
 
-pub const NAMES: [&str; 7] = [
+pub const NAMES: [&str; 8] = [
+    "deliver_webhook",
     "echo",
     "process_file",
     "process_document",
@@ -42,27 +44,32 @@ pub fn task_type(name: &str, defaults: &Defaults) -> Result<Option<TaskType>, Co
         "echo" => (
             "Returns its params, to try things out and to measure.",
             FilesRule::Optional,
-            echo_params(),
+            Some(echo_params()),
         ),
         "process_file" => (
             "Reads a table (CSV, TSV, JSON lines, a workbook) and describes its columns.",
             FilesRule::Required,
-            file_params(),
+            Some(file_params()),
         ),
         "process_document" => (
             "Extracts the text of a document and cuts it into chunks.",
             FilesRule::RequiredWithout("document"),
-            document_params(),
+            Some(document_params()),
         ),
         "scrape_website" => (
             "Fetches a page and takes out its title, text and links.",
             FilesRule::None,
-            website::params(),
+            Some(website::params()),
         ),
         "send_notification" => (
             "Tells someone something, over a webhook or by e-mail.",
             FilesRule::None,
-            notification::params(),
+            Some(notification::params()),
+        ),
+        Callback::TASK_TYPE => (
+            "Tells a callback of a task's end. Made by the service itself, and by nobody else.",
+            FilesRule::None,
+            None,
         ),
         _ => return Ok(None),
     };
@@ -70,15 +77,17 @@ pub fn task_type(name: &str, defaults: &Defaults) -> Result<Option<TaskType>, Co
         "process_file" | "process_document" => RunnerSpec::Sandboxed(name.to_owned()),
         _ => RunnerSpec::Builtin(name.to_owned()),
     };
-    let schema = ParamsSchema::compile(schema).map_err(ConfigError::new)?;
+    let schema = schema.map(ParamsSchema::compile).transpose();
     let mut made = TaskType {
         description: description.to_owned(),
         files,
-        params_schema: Some(schema),
+        params_schema: schema.map_err(ConfigError::new)?,
         ..defaults.task_type(name, runner)?
     };
     match name {
-        "scrape_website" => made.params_check = Some(website::check(defaults.egress.clone())),
+        "scrape_website" | Callback::TASK_TYPE => {
+            made.params_check = Some(website::check(defaults.egress.clone()))
+        }
         "send_notification" => {
             let check = notification::check(defaults.egress.clone(), defaults.mails);
             made.params_check = Some(check);

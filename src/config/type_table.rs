@@ -10,6 +10,7 @@ use super::defaults::Defaults;
 use super::error::{ConfigError, with_suggestion};
 use super::retention_table::RetentionTable;
 use super::seconds::Seconds;
+use crate::domain::callback::Callback;
 use crate::domain::schema::ParamsSchema;
 use crate::domain::task::Priority;
 use crate::domain::task_type::{DedupMode, FilesRule, OnOlderVersion, RunnerSpec, TaskType};
@@ -166,6 +167,11 @@ impl TypeTable {
                 ConfigError::new("it needs a runner, such as { command = [\"…\"] }")
             });
         };
+        if name == Callback::TASK_TYPE || runner.builtin.as_deref() == Some(Callback::TASK_TYPE) {
+            return Err(ConfigError::new(
+                "deliver_webhook is the service's own: it keeps its runner, and no other type has it",
+            ));
+        }
         match (
             &runner.command,
             &runner.builtin,

@@ -50,6 +50,9 @@ pub struct Plan {
     #[serde(rename = "type")]
     pub task_type: String,
     pub params: Value,
+    /// Who is told of the end of each task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub callback_url: Option<String>,
     pub missed: Missed,
     pub paused: bool,
 }

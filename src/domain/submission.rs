@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::callback::Callback;
 use super::file::File;
 use super::fingerprint::{Content, FieldHashes, Fingerprint, FingerprintRule};
 use super::principal::UserId;
@@ -23,6 +24,8 @@ pub struct Submission {
     pub start: Start,
     pub dedup: DedupRequest,
     pub tags: BTreeMap<String, String>,
+    /// No part of the work's identity.
+    pub callback: Option<Callback>,
 }
 
 /// When the first attempt may begin.

@@ -41,6 +41,12 @@ impl TaskId {
         self.0.get(..4).unwrap_or_default()
     }
 
+    /// The id of another task of the same user, of these hexadecimal digits; 32 of them count.
+    pub fn of_same_owner(&self, digits: &str) -> Self {
+        let digits = digits.get(..32).unwrap_or_default();
+        TaskId(format!("{}{digits:0>32}", self.owner()).into())
+    }
+
     /// What the ids of this user begin with.
     pub fn owner_of(user: &UserId) -> String {
         let hash = super::digest::Sha256Digest::of(user.as_str().as_bytes());

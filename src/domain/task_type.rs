@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use url::Url;
 
+use super::callback::Callback;
 use super::fingerprint::{Algorithm, FingerprintRule, FingerprintScope};
 use super::params_check::ParamsCheck;
 use super::retry::RetryPolicy;
@@ -210,6 +211,11 @@ impl TaskType {
             violations.extend(check.violations(params));
         }
         violations
+    }
+
+    /// Whether only the service itself makes tasks of this type.
+    pub fn is_internal(&self) -> bool {
+        self.name == Callback::TASK_TYPE
     }
 
     /// Files of one submission that the runner can read; no bound of its own when absent.

@@ -1,11 +1,14 @@
 //! Signatures of webhooks: Standard Webhooks 1.0.0.
 
 use std::fmt;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
+
+use super::timestamp::Timestamp;
 
 /// The secret that both sides share, `whsec_` and 24 to 64 bytes in Base64. Never shown.
 #[derive(Clone, PartialEq, Eq)]
@@ -42,6 +45,47 @@ impl WebhookSecret {
         mac.update(format!("{id}.{timestamp}.").as_bytes());
         mac.update(body);
         format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()))
+    }
+}
+
+/// The secret that a user has set, and the one before while whoever checks signatures changes over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnSecret {
+    pub secret: WebhookSecret,
+    pub set_at: Timestamp,
+    /// None: the one of the installation.
+    pub previous: Option<WebhookSecret>,
+    pub previous_until: Timestamp,
+}
+
+impl OwnSecret {
+    /// What follows when the user sets `secret`. The same once more, as after a lost answer, changes nothing.
+    pub fn after(
+        known: Option<OwnSecret>,
+        secret: WebhookSecret,
+        now: Timestamp,
+        overlap: Duration,
+    ) -> Self {
+        match known {
+            Some(known) if known.secret == secret => known,
+            known => OwnSecret {
+                secret,
+                set_at: now,
+                previous: known.map(|known| known.secret),
+                previous_until: now.plus(overlap),
+            },
+        }
+    }
+
+    /// The secrets that are valid now, the newest first.
+    pub fn valid<'a>(
+        &'a self,
+        installation: &'a WebhookSecret,
+        now: Timestamp,
+    ) -> Vec<&'a WebhookSecret> {
+        let before = self.previous.as_ref().unwrap_or(installation);
+        let before = (now < self.previous_until).then_some(before);
+        [&self.secret].into_iter().chain(before).collect()
     }
 }
 

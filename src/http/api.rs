@@ -16,6 +16,7 @@ use super::request_metrics::RequestMetrics;
 use crate::blobs::Blobs;
 use crate::catalogue::Catalogue;
 use crate::limits::Limits;
+use crate::links::Links;
 use crate::store::Store;
 use crate::worker_gauge::WorkerGauge;
 
@@ -28,6 +29,7 @@ struct Shared {
     keys: KeyCache,
     requests: RequestMetrics,
     pace: Pace,
+    links: Links,
 }
 
 pub struct Parts {
@@ -63,6 +65,12 @@ pub struct Edge {
     pub trusted_proxies: Vec<IpNet>,
 }
 
+impl Edge {
+    pub fn links(&self) -> Links {
+        Links::new(&self.base_path, self.public_url.as_ref())
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuthMode {
     /// Everyone may do everything, as the user that `X-User-Id` names.
@@ -74,6 +82,7 @@ pub enum AuthMode {
 impl Api {
     pub fn new(parts: Parts) -> Self {
         Api(Arc::new(Shared {
+            links: parts.edge.links(),
             parts,
             keys: KeyCache::default(),
             requests: RequestMetrics::default(),
@@ -108,15 +117,17 @@ impl Api {
 
     /// A link to a path of this service, such as `/v1/tasks/…`.
     pub fn link(&self, path: impl Display) -> String {
-        format!("{}{path}", self.link_base())
+        self.links().to(path)
     }
 
-    /// What links begin with, before their path.
-    pub fn link_base(&self) -> &str {
-        match &self.edge.public_url {
-            Some(url) => url.as_str().trim_end_matches('/'),
-            None => &self.edge.base_path,
-        }
+    pub fn links(&self) -> &Links {
+        &self.0.links
+    }
+}
+
+impl AsRef<Links> for Api {
+    fn as_ref(&self) -> &Links {
+        self.links()
     }
 }
 

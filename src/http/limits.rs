@@ -11,8 +11,9 @@ use super::caller::Caller;
 use super::prefer::Prefer;
 use super::problem::Problem;
 use super::{answer, query, task_view};
+use crate::domain::callback::Callback;
 use crate::domain::principal::{Scope, UserId};
-use crate::domain::stats::Stats;
+use crate::domain::stats::{StateCounts, Stats};
 use crate::domain::task::State as TaskState;
 
 #[derive(Serialize, ToSchema)]
@@ -70,7 +71,7 @@ pub async fn get_limits(
         },
         unfinished_tasks: Limit {
             max: None,
-            used: Some(unfinished(&own)),
+            used: Some(unfinished(&own) - deliveries(&own)),
         },
         queue_tasks: Limit {
             max: Some(limits.queue_tasks_max),
@@ -101,6 +102,17 @@ impl Limit {
 }
 
 fn unfinished(stats: &Stats) -> u64 {
+    unfinished_of(&stats.counts)
+}
+
+/// The service's own tasks are nobody's use.
+fn deliveries(own: &Stats) -> u64 {
+    own.by_type
+        .get(Callback::TASK_TYPE)
+        .map_or(0, unfinished_of)
+}
+
+fn unfinished_of(counts: &StateCounts) -> u64 {
     let unfinished = TaskState::ALL.into_iter().filter(|state| !state.is_ended());
-    unfinished.map(|state| stats.counts.of(state)).sum()
+    unfinished.map(|state| counts.of(state)).sum()
 }

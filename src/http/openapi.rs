@@ -8,6 +8,7 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{OpenApi, Ref, RefOr};
 use utoipa::{Modify, ToResponse, ToSchema};
 
+use super::openapi_callbacks::{EndDocument, NotificationDocument};
 use super::scopes::{self, Access, Lookup};
 
 /// To be extended by the router with every operation.
@@ -31,7 +32,7 @@ use super::scopes::{self, Access, Lookup};
         (name = "health", description = "Whether it lives, and whether it can serve"),
         (name = "documentation", description = "What problems mean"),
     ),
-    components(schemas(ProblemDocument), responses(ProblemDocument)),
+    components(schemas(ProblemDocument, EndDocument, NotificationDocument), responses(ProblemDocument)),
     security(("bearer" = [])),
     modifiers(&Shared),
 )]

@@ -4,6 +4,7 @@
 use serde_json::{Value, json};
 use utoipa::openapi::OpenApi;
 
+use super::openapi_callbacks;
 use super::task_types::TypeView;
 use crate::domain::task_type::TaskTypes;
 
@@ -30,6 +31,7 @@ pub fn with_task_types(document: &OpenApi, types: &TaskTypes) -> Value {
         contracts.push(contract);
     }
     document["x-task-types"] = json!(contracts);
+    openapi_callbacks::add(&mut document);
     document
 }
 

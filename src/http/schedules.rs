@@ -54,6 +54,9 @@ pub struct PlanDocument {
     /// As the type's schema says. Absent is the same as `{}`.
     #[schema(value_type = Option<Object>, nullable = false)]
     params: Option<Value>,
+    /// Told of the end of each task, as a submission's is.
+    #[schema(nullable = false, format = "uri", max_length = 2048)]
+    callback_url: Option<String>,
     /// What becomes of firings that are more than 10 s late. `skip`: they are left out. `run_once`, the default: all
     /// together run once, as the newest of them. `run_all`: each runs; of more than 1,000 the newest.
     #[schema(value_type = Option<MissedDocument>, nullable = false)]
@@ -89,6 +92,7 @@ pub struct ScheduleView<'a> {
     task_type: &'a str,
     #[schema(value_type = Object)]
     params: &'a Value,
+    callback_url: Option<&'a str>,
     #[schema(value_type = MissedDocument)]
     missed: Missed,
     paused: bool,
@@ -189,7 +193,7 @@ pub async fn get_schedule(
         (status = 400, description = "`invalid-json`", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 413, description = "`payload-too-large`: more than 64 KiB", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 415, description = "`unsupported-media-type`", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 422, description = "`validation-failed` `unknown-task-type`; also for a pattern that never fires", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 422, description = "`validation-failed` `unknown-task-type` `callback-url-rejected`; also for a pattern that never fires", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 429, description = "`quota-exceeded`: the user has 1,000 others", body = ProblemDocument, content_type = "application/problem+json"),
     )
 )]
@@ -310,6 +314,7 @@ impl<'a> ScheduleView<'a> {
             time_zone: &plan.time_zone,
             task_type: &plan.task_type,
             params: &plan.params,
+            callback_url: plan.callback_url.as_deref(),
             missed: plan.missed,
             paused: plan.paused,
             next_fire_at: schedule.next_fire_at,

@@ -67,6 +67,7 @@ pub const TABLE: &[(Method, &str, Access)] = &[
     (Method::GET,     "/v1/task-types",                Needs(Read)),
     (Method::POST,    "/v1/task-types/{type}/pause",   Needs(Admin)),
     (Method::POST,    "/v1/task-types/{type}/resume",  Needs(Admin)),
+    (Method::GET,     "/v1/webhook-secret",            Needs(Read)),
     (Method::PUT,     "/v1/webhook-secret",            Needs(Submit)),
     (Method::GET,     "/v1/keys",                      Needs(Admin)),
     (Method::POST,    "/v1/keys",                      Needs(Admin)),

@@ -22,6 +22,7 @@ use crate::domain::schedule::{Schedule, ScheduleName};
 use crate::domain::stats::{Latencies, StateCounts, Stats, Windows};
 use crate::domain::task::{Progress, State, Task, TaskError, TaskId};
 use crate::domain::timestamp::Timestamp;
+use crate::domain::webhook::{OwnSecret, WebhookSecret};
 use crate::domain::worker::Worker;
 use crate::limits::Limits;
 use crate::store::signals::Signals;
@@ -221,6 +222,19 @@ impl Store for StandIn {
 
     async fn create_first_api_key(&self, key: ApiKey) -> Result<bool, StoreError> {
         self.create_api_key(key).await.map(|()| true)
+    }
+
+    async fn webhook_secret(&self, _: &UserId) -> Result<Option<OwnSecret>, StoreError> {
+        beyond()
+    }
+
+    async fn set_webhook_secret(
+        &self,
+        _: &UserId,
+        _: &WebhookSecret,
+        _: Duration,
+    ) -> Result<OwnSecret, StoreError> {
+        beyond()
     }
 
     async fn create_api_key(&self, key: ApiKey) -> Result<(), StoreError> {

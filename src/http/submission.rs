@@ -1,6 +1,7 @@
 //! Submissions as clients send them, and the way to a valid one: every form (JSON, multipart, query)
 //! becomes a [`Draft`] first, and every draft is read by the same rules.
 
+mod callback;
 pub mod document;
 pub mod draft;
 pub mod file_reference;

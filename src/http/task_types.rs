@@ -30,6 +30,8 @@ pub struct TypeView<'a> {
     description: &'a str,
     /// Whether its tasks wait until it is resumed.
     paused: bool,
+    /// Whether only the service itself makes such tasks.
+    internal: bool,
     /// Part of the fingerprint: a new version makes all work new.
     version: u32,
     /// `builtin`, `sandboxed`, `command`, `http` or `external`.
@@ -129,6 +131,7 @@ impl<'a> TypeView<'a> {
             name: &task_type.name,
             description: &task_type.description,
             paused,
+            internal: task_type.is_internal(),
             version: task_type.version,
             runner: kind(&task_type.runner),
             params_schema: schema.map(|schema| schema.document()),

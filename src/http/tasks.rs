@@ -15,7 +15,7 @@ pub mod submit;
 use axum::body::Body;
 use axum::http::{HeaderMap, header};
 use http_body::Body as _;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::api::Api;
 use super::body::read_limited;
@@ -55,21 +55,30 @@ pub async fn expect_no_members(
     body: Body,
     planned: &[&str],
 ) -> Result<(), Problem> {
+    let members = optional_members(api, headers, body).await?;
+    match Members::new("", members).violations(planned) {
+        none if none.is_empty() => Ok(()),
+        violations => Err(Problem::violations(violations)),
+    }
+}
+
+/// The members of a body that may be empty.
+pub async fn optional_members(
+    api: &Api,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Map<String, Value>, Problem> {
     // A client that sends an empty object may have named no type for it; one that names another is wrong.
     if !body.is_end_stream() && headers.contains_key(header::CONTENT_TYPE) {
         media_type::require_json(headers, &body)?;
     }
     let text = read_limited(body, api.limits.json_body_bytes_max).await?;
     if text.is_empty() {
-        return Ok(());
+        return Ok(Map::new());
     }
     let invalid = |error: json::JsonError| Problem::new(Code::InvalidJson, error.to_string());
-    let Value::Object(members) = json::parse(&text, json::PARAMS_DEPTH_MAX).map_err(invalid)?
-    else {
-        return Err(Problem::invalid("", "must be an object"));
-    };
-    match Members::new("", members).violations(planned) {
-        none if none.is_empty() => Ok(()),
-        violations => Err(Problem::violations(violations)),
+    match json::parse(&text, json::PARAMS_DEPTH_MAX).map_err(invalid)? {
+        Value::Object(members) => Ok(members),
+        _ => Err(Problem::invalid("", "must be an object")),
     }
 }

@@ -10,14 +10,14 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::webhooks::Webhooks;
 use crate::domain::task::Task;
 use crate::runner::{Attempt, AttemptError, Load, Runner, Success};
 use email::Mailer;
-use webhook::Sender;
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Notify {
-    webhooks: Sender,
+    webhooks: Webhooks,
     /// None: this service sends no e-mail.
     mailer: Option<Mailer>,
 }
@@ -52,7 +52,7 @@ struct Sent {
 }
 
 impl Notify {
-    pub fn new(webhooks: Sender, mailer: Option<Mailer>) -> Self {
+    pub fn new(webhooks: Webhooks, mailer: Option<Mailer>) -> Self {
         Notify { webhooks, mailer }
     }
 
@@ -64,7 +64,7 @@ impl Notify {
             )
         })?;
         let message_id = match (notification.channel, &self.mailer) {
-            (Channel::Webhook, _) => self.webhooks.send(task, &notification).await?,
+            (Channel::Webhook, _) => self.post(task, &notification).await?,
             (Channel::Email, Some(mailer)) => mailer.send(task, &notification).await?,
             (Channel::Email, None) => {
                 return Err(not_there("this service is not set up to send e-mail"));
@@ -72,6 +72,14 @@ impl Notify {
             (Channel::Stream, _) => return Err(not_there("the channel stream is not built yet")),
         };
         result(notification.channel, message_id)
+    }
+
+    /// Gives the message's `webhook-id`.
+    async fn post(&self, task: &Task, notification: &Notification) -> Result<String, AttemptError> {
+        let id = format!("msg_{}", task.id);
+        let body = webhook::payload(task, notification);
+        let sent = self.webhooks.send(&task.user, &notification.to, &id, body);
+        sent.await.map(|()| id)
     }
 }
 

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use crate::egress::Answer;
 use crate::egress::error::EgressError;
 use crate::runner::AttemptError;
+use crate::store::StoreError;
 
 /// Longer ones are as good as none.
 const LONGEST: Duration = Duration::from_secs(30 * 86_400);
@@ -23,6 +24,15 @@ pub fn attempt_error(error: EgressError) -> AttemptError {
         permanent: error.is_permanent(),
         retry_after: None,
     }
+}
+
+/// What was needed to make the request cannot be looked up now.
+pub fn store_error(error: StoreError) -> AttemptError {
+    tracing::warn!(%error, "a message was not sent");
+    AttemptError::retryable(
+        "store-unavailable",
+        "the service could not read its records",
+    )
 }
 
 /// An answer that is no success: redirects and statuses of 4xx are for good, save 408, 425 and 429; others are

@@ -11,6 +11,7 @@
 mod admit;
 mod api_key;
 mod audit;
+mod callbacks;
 mod changes;
 mod checkpoint;
 mod counters;
@@ -34,6 +35,7 @@ mod schema;
 mod step;
 mod suppressed;
 mod unreferenced;
+mod webhook_secret;
 mod writer;
 
 use std::collections::BTreeSet;
@@ -63,6 +65,7 @@ use crate::domain::schedule::{Schedule, ScheduleName};
 use crate::domain::stats::Stats;
 use crate::domain::task::{Progress, Task, TaskError, TaskId};
 use crate::domain::timestamp::Timestamp;
+use crate::domain::webhook::{OwnSecret, WebhookSecret};
 use crate::domain::worker::Worker;
 use crate::seeded_faults::SeededFault;
 
@@ -263,6 +266,10 @@ impl Parts {
 
     /// A duplicate of an ended task that is remembered needs no step.
     fn answer_from_memory(&self, admission: &Admission) -> Option<Admitted> {
+        // A callback may be one that the task does not have yet.
+        if admission.submission.callback.is_some() {
+            return None;
+        }
         let now = now();
         let hit = self.ended.answer(admission, now)?;
         let (seq, run_time) = (hit.remembered.id, hit.remembered.run_time);
@@ -596,6 +603,25 @@ impl Store for EmbeddedStore {
     async fn unowned(&self, names: Vec<BlobName>) -> Result<Vec<BlobName>, StoreError> {
         self.0
             .relaxed(move |step| file::unowned(&step.sql, names))
+            .await
+    }
+
+    async fn webhook_secret(&self, user: &UserId) -> Result<Option<OwnSecret>, StoreError> {
+        let user = user.clone();
+        self.0
+            .read(move |sql| webhook_secret::find(sql, &user))
+            .await
+    }
+
+    async fn set_webhook_secret(
+        &self,
+        user: &UserId,
+        secret: &WebhookSecret,
+        overlap: Duration,
+    ) -> Result<OwnSecret, StoreError> {
+        let (user, secret) = (user.clone(), secret.clone());
+        self.0
+            .durable(move |step| webhook_secret::set(step, &user, &secret, overlap))
             .await
     }
 

@@ -62,6 +62,8 @@ mod step;
 mod suppressed;
 mod trust;
 mod unreferenced;
+mod untold;
+mod webhook_secrets;
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
@@ -103,6 +105,7 @@ use crate::domain::schedule::{Schedule, ScheduleName};
 use crate::domain::stats::{Crew, Stats};
 use crate::domain::task::{Progress, State, Task, TaskError, TaskId};
 use crate::domain::timestamp::Timestamp;
+use crate::domain::webhook::{OwnSecret, WebhookSecret};
 use crate::domain::worker::Worker;
 use crate::failpoints::FailPoint;
 
@@ -360,6 +363,10 @@ impl Parts {
 
     /// Not while nothing may be promised.
     fn answer_from_memory(&self, admission: &Admission, partition: Partition) -> Option<Admitted> {
+        // A callback may be one that the task does not have yet.
+        if admission.submission.callback.is_some() {
+            return None;
+        }
         let may_promise = !self.steps.marks().is_lost() && !self.guard.has_fault();
         let answer = || admit::from_memory(admission, partition, &self.memory, &self.notes);
         may_promise.then(answer).flatten()
@@ -844,6 +851,19 @@ impl Store for RedisStore {
 
     async fn agree(&self, name: &str, proposed: &str) -> Result<String, StoreError> {
         agreed::on(&self.0.steps, &self.0.keys, name, proposed).await
+    }
+
+    async fn webhook_secret(&self, user: &UserId) -> Result<Option<OwnSecret>, StoreError> {
+        webhook_secrets::find(&self.0.steps, self.0.root(user), user).await
+    }
+
+    async fn set_webhook_secret(
+        &self,
+        user: &UserId,
+        secret: &WebhookSecret,
+        overlap: Duration,
+    ) -> Result<OwnSecret, StoreError> {
+        webhook_secrets::set(&self.0.steps, self.0.root(user), user, secret, overlap).await
     }
 
     async fn create_api_key(&self, key: ApiKey) -> Result<(), StoreError> {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::Workshop;
+use crate::domain::callback::Callback;
 use crate::domain::task_type::RunnerSpec;
 use crate::runner::Load;
 
@@ -38,11 +39,33 @@ pub struct Lanes {
     workers: usize,
     /// The lane that is asked first, in turn: lanes of one load share its bound.
     first: usize,
+    deliveries: Deliveries,
+}
+
+/// Deliveries wait for addresses that users name, in a lane that they share: a target that hangs must leave room in
+/// it. A lane of their own would cost one more call at all news.
+#[derive(Debug, Default)]
+struct Deliveries {
+    running: usize,
+    /// Whether others were leased without them.
+    were_left_out: bool,
+}
+
+impl Deliveries {
+    /// How many more may be leased; none when it would be too few for one call.
+    fn room(&self) -> usize {
+        match WAITING_SHARE_MAX.saturating_sub(self.running) {
+            0..DELIVERIES_MIN => 0,
+            room => room,
+        }
+    }
 }
 
 /// What one lane may take of the bound for work that waits, where there are others: one service that
 /// hangs must not keep all other work from its turn.
 const WAITING_SHARE_MAX: usize = Load::WAITING_MAX / 4 * 3;
+/// Deliveries are asked for when there is room for so many.
+const DELIVERIES_MIN: usize = 32;
 /// Leases taken in one call at most. The steps of so many attempts fit into few commits.
 const BATCH_MAX: usize = 128;
 
@@ -54,6 +77,7 @@ impl Lanes {
             of_type: HashMap::new(),
             workers: shop.gauge.capacity(),
             first: 0,
+            deliveries: Deliveries::default(),
         };
         for made in shop.types.iter() {
             if let Some(runner) = shop.runners.get(&made.name) {
@@ -122,15 +146,26 @@ impl Lanes {
                 Load::Waiting => (&mut waiting, waiting_share),
             };
             let own = lane.concurrency.unwrap_or(usize::MAX).min(share);
-            let max = (*room).min(own.saturating_sub(lane.running)).min(BATCH_MAX);
-            if max > 0 && lane.promising {
-                *room -= max;
-                asks.push(Ask {
-                    lane: place,
-                    types: lane.types.clone(),
-                    max,
-                });
+            let mut max = (*room).min(own.saturating_sub(lane.running)).min(BATCH_MAX);
+            if max == 0 || !lane.promising {
+                continue;
             }
+            let mut types = lane.types.clone();
+            if types.len() > 1 && types.iter().any(|name| name == Callback::TASK_TYPE) {
+                match self.deliveries.room() {
+                    0 => {
+                        self.deliveries.were_left_out = true;
+                        types.retain(|name| name != Callback::TASK_TYPE);
+                    }
+                    room => max = max.min(room),
+                }
+            }
+            *room -= max;
+            asks.push(Ask {
+                lane: place,
+                types,
+                max,
+            });
         }
         asks
     }
@@ -140,13 +175,24 @@ impl Lanes {
         self.lanes[lane].promising = false;
     }
 
-    pub fn began(&mut self, lane: usize) {
+    pub fn began(&mut self, lane: usize, name: &str) {
         self.lanes[lane].running += 1;
+        if name == Callback::TASK_TYPE {
+            self.deliveries.running += 1;
+        }
     }
 
-    pub fn ended(&mut self, lane: usize) {
+    pub fn ended(&mut self, lane: usize, name: &str) {
         let lane = &mut self.lanes[lane];
         lane.running = lane.running.saturating_sub(1);
+        if name == Callback::TASK_TYPE {
+            let deliveries = &mut self.deliveries;
+            deliveries.running = deliveries.running.saturating_sub(1);
+            if deliveries.were_left_out && deliveries.room() > 0 {
+                deliveries.were_left_out = false;
+                lane.promising = true;
+            }
+        }
     }
 }
 
@@ -171,6 +217,35 @@ mod tests {
         assert_eq!(filled(&mut lanes, "echo"), 0);
     }
 
+    #[test]
+    fn targets_of_callbacks_that_hang_leave_room_for_others() {
+        let name = Callback::TASK_TYPE;
+        let mut lanes = lanes(
+            1,
+            &[("echo", Load::Waiting, None), (name, Load::Waiting, None)],
+        );
+        let place = lanes.of_type(name).unwrap();
+        assert_eq!(lanes.of_type("echo"), Some(place));
+        let mut running = 0;
+        while let Some(ask) = lanes.asks().into_iter().find(|ask| ask.types.len() == 2) {
+            (0..ask.max).for_each(|_| lanes.began(place, name));
+            running += ask.max;
+        }
+        assert_eq!(running, WAITING_SHARE_MAX);
+        let asks = lanes.asks();
+        assert_eq!(asks[0].types, ["echo"]);
+        assert_eq!(asks[0].max, Load::WAITING_MAX - WAITING_SHARE_MAX);
+        // There are no others, and as soon as some deliveries have ended they are asked for again.
+        lanes.drained(place);
+        for _ in 1..DELIVERIES_MIN {
+            lanes.ended(place, name);
+            assert!(lanes.asks().is_empty());
+        }
+        lanes.ended(place, name);
+        assert_eq!(lanes.asks()[0].types.len(), 2);
+        assert_eq!(lanes.asks()[0].max, DELIVERIES_MIN);
+    }
+
     /// How many of a type can run, while nothing ends and the others have no work.
     fn filled(lanes: &mut Lanes, name: &str) -> usize {
         let place = lanes.of_type(name).unwrap();
@@ -178,7 +253,7 @@ mod tests {
         lanes.all_promising();
         while let Some(ask) = lanes.asks().into_iter().find(|ask| ask.lane == place) {
             for _ in 0..ask.max {
-                lanes.began(place);
+                lanes.began(place, name);
             }
             count += ask.max;
             for other in (0..lanes.lanes.len()).filter(|other| *other != place) {
@@ -194,6 +269,7 @@ mod tests {
             of_type: HashMap::new(),
             workers,
             first: 0,
+            deliveries: Deliveries::default(),
         };
         for (name, load, concurrency) in types {
             lanes.add(name, *load, *concurrency, false);
@@ -215,12 +291,12 @@ mod tests {
         assert_eq!(lanes.of_type("convert"), Some(parse));
         let total: usize = lanes.asks().iter().map(|ask| ask.max).sum();
         assert_eq!(total, 2 + BATCH_MAX);
-        lanes.began(parse);
-        lanes.began(parse);
+        lanes.began(parse, "parse");
+        lanes.began(parse, "parse");
         let asks = lanes.asks();
         assert_eq!(asks.len(), 1);
         assert_eq!(asks[0].types, ["echo"]);
-        lanes.ended(parse);
+        lanes.ended(parse, "parse");
         assert_eq!(lanes.asks().len(), 2);
     }
 
@@ -241,7 +317,7 @@ mod tests {
             assert!(one.is_none_or(|ask| ask.max == 1));
         }
         let one = lanes.of_type("one").unwrap();
-        lanes.began(one);
+        lanes.began(one, "one");
         assert!(
             lanes
                 .asks()

@@ -167,7 +167,7 @@ impl Pool {
     }
 
     fn began(&mut self, lane: usize, made: &TaskType) {
-        self.lanes.began(lane);
+        self.lanes.began(lane, &made.name);
         *self.running_of.entry(made.name.clone()).or_default() += 1;
     }
 
@@ -178,7 +178,7 @@ impl Pool {
         self.leases = leases(&self.shop);
         for (name, &count) in &self.running_of {
             if let Some(lane) = self.lanes.of_type(name) {
-                (0..count).for_each(|_| self.lanes.began(lane));
+                (0..count).for_each(|_| self.lanes.began(lane, name));
             }
         }
     }
@@ -238,7 +238,7 @@ impl Pool {
             *count = count.saturating_sub(1);
         }
         if let Some(lane) = self.lanes.of_type(&made.name) {
-            self.lanes.ended(lane);
+            self.lanes.ended(lane, &made.name);
         }
     }
 }

@@ -154,7 +154,7 @@ async fn work(setup: Setup) -> Scene {
         let put = client.put(&format!("/v1/schedules/{name}"));
         put.json(&schedule).send().await.expect(201);
     }
-    let later = json!({"type": "echo", "params": {"n": 4}, "delay_seconds": 3600});
+    let later = json!({"type": "echo", "params": {"n": 4}, "delay_seconds": 3600, "callback_url": "https://a.example"});
     let scheduled = client.submit(&later, "later").await.expect(202).id();
     let never = json!({"type": "echo", "params": {"n": 5}, "delay_seconds": 3600});
     let never = other.submit(&never, "never").await.expect(202).id();
@@ -288,6 +288,10 @@ async fn damage_to_the_embedded_store_is_found() {
             "it waits for its time, and has none",
         ),
         (
+            format!("UPDATE task SET callbacks = '{{' WHERE id = '{scheduled}'"),
+            "its record cannot be read",
+        ),
+        (
             format!("UPDATE task SET kept_until = NULL WHERE id = '{succeeded}'"),
             "nothing says when it expires",
         ),
@@ -396,7 +400,8 @@ async fn damage_to_the_embedded_store_is_found() {
                 "INSERT INTO task SELECT NULL, replace(id, '-', '_'), id_hash, user, type, state, fingerprint, \
                  fingerprint_hash, claim, resubmissions, first_failed_at, priority, attempt, max_attempts, token, held, \
                  created_at, ready_at, started_at, finished_at, due_at, dedup_expires_at, result_until, kept_until, \
-                 duplicates, result_kind, progress, error, submission, result, worker, heard_at, revision, trail FROM task WHERE id = '{queued}'"
+                 duplicates, result_kind, progress, error, submission, result, worker, heard_at, revision, trail, \
+                 callbacks FROM task WHERE id = '{queued}'"
             ),
             "another task answers for its content",
         ),
@@ -488,6 +493,8 @@ async fn damage_to_a_store_on_redis_is_found() {
         ("del('queue:gated')".to_owned(), "it is queued, and has no place in the queue"),
         (format!("redis.call('ZREM', root .. 'due', '{running}')"), "it is running, and has no deadline"),
         (format!("redis.call('ZREM', root .. 'due', '{scheduled}')"), "it is scheduled, and has no deadline"),
+        (format!("del('callbacks:{scheduled}')"), "its callbacks are gone"),
+        (format!("redis.call('SREM', root .. 'awaited', '{scheduled}')"), "contradicts whether its end was told"),
         (format!("redis.call('ZREM', root .. 'expiry', '{succeeded}')"), "it has ended, and nothing says when it expires"),
         (format!("redis.call('ZREM', root .. 'list:queued:anonymous', '{queued}')"), "it is not in the list of its state"),
         ("redis.call('ZADD', root .. 'due', 5, 'nobody')".to_owned(), "nobody in due: no such task waits for this"),
@@ -522,6 +529,7 @@ async fn damage_to_a_store_on_redis_is_found() {
         ("del('schedules:anonymous')".to_owned(), "it is not in the list of its user"),
         ("del('schedule:anonymous,yearly')".to_owned(), "yearly in schedules:anonymous: there is no such schedule"),
         ("del('schedule:anonymous,yearly')".to_owned(), "no such schedule is due then"),
+        ("redis.call('HSET', root .. 'callbacks:nobody', 'u', 't')".to_owned(), "callbacks of task nobody: there is no such task"),
     ];
     server.command(&["SAVE"]);
     for (damage, words) in &damages {

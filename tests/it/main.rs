@@ -5,6 +5,7 @@ mod support;
 mod ask;
 mod audit;
 mod batches;
+mod callbacks;
 mod chores;
 mod connection;
 mod cors_and_proxies;

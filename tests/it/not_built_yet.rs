@@ -9,12 +9,6 @@ use crate::support::Setup;
 async fn members_that_are_not_built_yet_are_refused() {
     let service = Setup::new().start().await;
     let client = service.client();
-    let callback = json!({"type": "echo", "callback_url": "https://example.com/hook"});
-    let problem = client
-        .submit(&callback, "k")
-        .await
-        .problem(422, "validation-failed");
-    assert_eq!(problem["errors"][0]["pointer"], "/callback_url");
     for mode in ["replace", "debounce", "throttle", "keep_last"] {
         let task = json!({"type": "echo", "dedup": {"mode": mode}});
         let problem = client

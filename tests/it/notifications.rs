@@ -6,9 +6,10 @@ use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
-use crate::support::outside::{Does, Outside, Seen, says};
+use crate::support::outside::{Does, Outside, says};
 use crate::support::python::python;
 use crate::support::redis;
+use crate::support::signature::is_genuine;
 use crate::support::smtp::MailServer;
 use crate::support::{Client, Service, Setup};
 
@@ -25,33 +26,6 @@ fn webhook(to: &str) -> Value {
 async fn sent(client: &Client, task: &Value) -> Value {
     let id = client.submit_keyless(task).await.id();
     client.ended(&id).await
-}
-
-/// Whether the reference implementation takes the message for genuine.
-async fn is_genuine(secret: &str, seen: &Seen) -> bool {
-    let script = "import sys, json\nfrom standardwebhooks import Webhook\n\
-        message = json.load(sys.stdin)\n\
-        Webhook(message['secret']).verify(message['body'], message['headers'])";
-    let names = ["webhook-id", "webhook-timestamp", "webhook-signature"];
-    let headers: serde_json::Map<_, _> = names
-        .iter()
-        .map(|name| ((*name).to_owned(), json!(seen.header(name).unwrap())))
-        .collect();
-    let body = String::from_utf8(seen.body.clone()).unwrap();
-    let message = json!({"secret": secret, "body": body, "headers": headers});
-    let mut child = Command::new(python())
-        .args(["-c", script])
-        .stdin(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("tests/setup.sh makes the Python environment");
-    let mut stdin = child.stdin.take().unwrap();
-    stdin
-        .write_all(message.to_string().as_bytes())
-        .await
-        .unwrap();
-    drop(stdin);
-    child.wait().await.unwrap().success()
 }
 
 #[tokio::test]

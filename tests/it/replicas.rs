@@ -255,6 +255,7 @@ fn schedule(user: &UserId, next_fire_at: Timestamp) -> NewSchedule {
             time_zone: "UTC".into(),
             task_type: "plain".into(),
             params: json!({}),
+            callback_url: None,
             missed: Missed::RunOnce,
             paused: false,
         },

@@ -4,6 +4,7 @@
 mod admission;
 mod api_keys;
 mod batches;
+mod callbacks;
 mod chores;
 mod ending;
 mod events;
@@ -13,6 +14,7 @@ mod lists;
 mod retention;
 mod schedules;
 mod versions;
+mod webhook_secrets;
 
 use justonce::domain::task::State;
 use justonce::store::Admitted;

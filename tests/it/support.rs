@@ -12,6 +12,7 @@ pub mod redis_cluster;
 pub mod redis_sentinels;
 pub mod replicas;
 pub mod service;
+pub mod signature;
 pub mod smtp;
 pub mod store;
 pub mod wire;

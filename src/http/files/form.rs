@@ -22,7 +22,7 @@ const TASK: &str = "task";
 /// The part that is a file even without a file name.
 const FILE: &str = "file";
 /// Parts that are one member of a submission each, as text.
-pub const MEMBERS: [&str; 7] = [
+pub const MEMBERS: [&str; 8] = [
     "type",
     "params",
     "priority",
@@ -30,6 +30,7 @@ pub const MEMBERS: [&str; 7] = [
     "delay_seconds",
     "tags",
     "dedup",
+    "callback_url",
 ];
 /// Characters that a part's name may have.
 const PART_NAME_MAX: usize = 128;

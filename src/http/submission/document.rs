@@ -37,6 +37,11 @@ pub struct SubmissionDocument {
     /// with `run_at`.
     #[schema(nullable = false, minimum = 0, maximum = 31_622_400)]
     delay_seconds: Option<f64>,
+    /// Told when the task has ended: see the callback `taskEnded`. `http` or `https`, on the Internet. No part of
+    /// the work's identity: a duplicate's own is told, too, at once where the task has ended already. A task has
+    /// 16 at most; `ignored` names one that is too many.
+    #[schema(nullable = false, format = "uri", max_length = 2048)]
+    callback_url: Option<String>,
     #[schema(nullable = false)]
     dedup: Option<DedupDocument>,
     /// Up to 16 names and values of at most 128 characters, to find tasks by.

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use super::callback;
 use super::file_reference::FileReference;
 use super::members::Members;
+use crate::domain::callback::Callback;
 use crate::domain::idempotency_key::IdempotencyKey;
 use crate::domain::json::{self, PARAMS_DEPTH_MAX};
 use crate::domain::submission::{DedupRequest, Start, Submission};
@@ -37,7 +39,6 @@ pub struct Drafted {
 }
 
 impl Draft {
-    const PLANNED: &[&str] = &["callback_url"];
     const DEDUP_PLANNED: &[&str] = &["by", "delay_seconds", "max_delay_seconds"];
     const MODES_PLANNED: &[&str] = &["replace", "debounce", "throttle", "keep_last"];
 
@@ -96,7 +97,13 @@ impl Draft {
         let group = types.get(name).and_then(|today| today.dedup.group.clone());
         let mut unrestricted = TaskType::unrestricted(name);
         unrestricted.dedup.group = group;
-        Some(TaskTypes::from_iter([unrestricted]))
+        // What is wrong with a callback is wrong with every submission that brings it.
+        let deliveries = types
+            .get(Callback::TASK_TYPE)
+            .map(|made| TaskType::clone(made));
+        Some(TaskTypes::from_iter(
+            [unrestricted].into_iter().chain(deliveries),
+        ))
     }
 
     /// The type, if the submission names one that exists, and `key` is there if it must be.
@@ -108,7 +115,8 @@ impl Draft {
         let Some(Value::String(name)) = self.0.get("type") else {
             return Ok(None);
         };
-        let Some(task_type) = types.get(name) else {
+        let known = types.get(name).filter(|known| !known.is_internal());
+        let Some(task_type) = known else {
             return Err(unknown_type(types));
         };
         match task_type.require_key && key.is_none() {
@@ -137,13 +145,23 @@ impl Draft {
         let tags = tags(&mut members);
         let references = references(&mut members, carries, task_type.as_deref());
         let dedup = dedup(&mut members, task_type.as_deref());
+        let callback = callback::take(&mut members, types);
         let params = params(&mut members, task_type.as_deref());
         match (members.take("type"), &task_type) {
             (Some(_), Some(_)) => {}
             (Some(_), None) => members.refuse("type", "must be a string"),
             (None, _) => members.refuse("type", "is required"),
         }
-        let violations = members.violations(Self::PLANNED);
+        let mut violations = members.violations(&[]);
+        let callback = match callback {
+            Some(Err(refused)) if violations.is_empty() => return Err(callback::refused(refused)),
+            Some(Err(refused)) => {
+                violations.push(refused);
+                None
+            }
+            Some(Ok(callback)) => Some(callback),
+            None => None,
+        };
         match task_type {
             Some(task_type) if violations.is_empty() => Ok(Drafted {
                 submission: Submission {
@@ -154,6 +172,7 @@ impl Draft {
                     start,
                     dedup,
                     tags,
+                    callback,
                 },
                 references,
             }),
@@ -172,7 +191,8 @@ fn parse(text: &[u8], depth_max: usize) -> Result<Value, Problem> {
 }
 
 fn unknown_type(types: &TaskTypes) -> Problem {
-    let known: Vec<&str> = types.names().collect();
+    let known = types.iter().filter(|known| !known.is_internal());
+    let known: Vec<&str> = known.map(|known| known.name.as_str()).collect();
     Problem::new(Code::UnknownTaskType, "There is no such task type.").with("known", known)
 }
 

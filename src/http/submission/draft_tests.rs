@@ -1,6 +1,9 @@
 use serde_json::json;
 
 use super::*;
+use crate::config::builtin;
+use crate::config::defaults::Defaults;
+use crate::domain::callback::Callback;
 use crate::domain::retry::RetryPolicy;
 use crate::domain::schema::ParamsSchema;
 use crate::domain::task_type::{DedupPolicy, OnOlderVersion, Retention, RunnerSpec};
@@ -49,6 +52,9 @@ fn types() -> TaskTypes {
         task_type("bare", FilesRule::None),
         task_type("file", FilesRule::Required),
         task_type("keyed", FilesRule::Optional),
+        builtin::task_type(Callback::TASK_TYPE, &Defaults::default())
+            .unwrap()
+            .unwrap(),
     ]
     .into_iter()
     .collect()
@@ -99,7 +105,7 @@ fn every_member_is_read() {
 fn all_that_is_wrong_is_said_at_once() {
     let (code, pointers) = refused(&json!({
         "type": "echo", "params": {"n": "x"}, "priority": 10, "delay_seconds": -1, "tags": {"": "", "a": 1},
-        "dedup": {"mode": "debounce", "by": ["/n"], "window_seconds": 86_401}, "callback_url": "http://x/", "extra": 1,
+        "dedup": {"mode": "debounce", "by": ["/n"], "window_seconds": 86_401}, "callback_url": "http://127.1/", "extra": 1,
         "run_at": "tomorrow", "file": {"sha256": "x", "name": "y"},
     }));
     assert_eq!(code, Code::ValidationFailed);
@@ -231,4 +237,53 @@ fn depth_counts_from_the_params() {
     assert!(Draft::from_json(nested(64).as_bytes()).is_ok());
     let problem = Draft::from_json(nested(65).as_bytes()).expect_err("too deep");
     assert_eq!(problem.code(), Code::InvalidJson);
+}
+
+#[test]
+fn a_callback_goes_to_the_internet_and_is_no_part_of_the_work() {
+    let of = |url: Value| json!({"type": "echo", "callback_url": url});
+    let read_one = |url: &str| read(&of(url.into()), REFERENCES).unwrap().submission;
+    let callback = read_one("HTTPS://Hooks.Example:443/a b?c=%64#e")
+        .callback
+        .unwrap();
+    assert_eq!(callback.url, "https://hooks.example/a%20b?c=%64#e");
+    assert_eq!(callback.terms.max_attempts, 4);
+    let user = crate::domain::principal::UserId::anonymous();
+    let fingerprint =
+        |made: &Submission| made.fingerprint(&user, &made.task_type.fingerprint_rule());
+    let without = read(&json!({"type": "echo"}), REFERENCES)
+        .unwrap()
+        .submission;
+    assert_eq!(
+        fingerprint(&read_one("https://a.example")),
+        fingerprint(&without)
+    );
+    for url in [
+        "http://127.1/",
+        "ftp://a.example/",
+        "http://u@a.example/",
+        "http://localhost/",
+        "hook",
+        "",
+    ] {
+        let (code, pointers) = refused(&of(url.into()));
+        assert_eq!(code, Code::CallbackUrlRejected, "{url}");
+        assert_eq!(pointers, ["/callback_url"]);
+    }
+    // What is too long once it is written out is too long.
+    let (code, _) = refused(&of(format!("https://a.example/{}", "é".repeat(400)).into()));
+    assert_eq!(code, Code::CallbackUrlRejected);
+    for other in [json!(7), json!(null), json!(["https://a.example"])] {
+        assert_eq!(refused(&of(other)).0, Code::ValidationFailed);
+    }
+}
+
+#[test]
+fn the_services_own_type_is_no_type_for_clients() {
+    let own = json!({"type": Callback::TASK_TYPE, "params": {"url": "https://a.example"}});
+    let problem = read(&own, REFERENCES).expect_err("refused");
+    assert_eq!(problem.code(), Code::UnknownTaskType);
+    let known = problem.document("", None, None)["known"].clone();
+    let known = known.as_array().unwrap();
+    assert!(!known.contains(&json!(Callback::TASK_TYPE)) && known.contains(&json!("echo")));
 }

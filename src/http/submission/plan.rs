@@ -15,7 +15,7 @@ use crate::http::code::Code;
 use crate::http::problem::Problem;
 
 /// Members of the submission itself.
-const SUBMISSION: [&str; 2] = ["type", "params"];
+const SUBMISSION: [&str; 3] = ["type", "params", "callback_url"];
 
 /// A plan that would fire after `now`.
 pub fn read(text: &[u8], types: &TaskTypes, now: Timestamp) -> Result<Plan, Problem> {
@@ -44,6 +44,7 @@ pub fn read(text: &[u8], types: &TaskTypes, now: Timestamp) -> Result<Plan, Prob
         time_zone,
         task_type: String::new(),
         params: Value::Null,
+        callback_url: None,
         missed: missed.unwrap_or_default(),
         paused: paused.unwrap_or_default(),
     };
@@ -63,6 +64,7 @@ pub fn read(text: &[u8], types: &TaskTypes, now: Timestamp) -> Result<Plan, Prob
         Ok(drafted) if violations.is_empty() => {
             plan.task_type = drafted.submission.task_type.name.clone();
             plan.params = drafted.submission.params;
+            plan.callback_url = drafted.submission.callback.map(|callback| callback.url);
             Ok(plan)
         }
         Err(problem) => Err(problem.with_violations(violations)),

@@ -68,7 +68,7 @@ enum Verdict {
         (status = 410, description = "`task-forgotten`: the key names a deleted task", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 413, description = "`payload-too-large`", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 415, description = "`unsupported-media-type`", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 422, description = "`validation-failed` `unknown-task-type` `file-unknown`", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 422, description = "`validation-failed` `unknown-task-type` `file-unknown` `callback-url-rejected`", body = ProblemDocument, content_type = "application/problem+json"),
     )
 )]
 pub async fn check_submission(

@@ -57,7 +57,7 @@ use crate::store::{Admission, AdmissionAnswer, Admitted, Checked, MatchedBy};
         (status = 410, description = "`task-forgotten`: the key names a deleted task", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 413, description = "`payload-too-large`", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 415, description = "`unsupported-media-type`", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 422, description = "`validation-failed` `unknown-task-type` `idempotency-key-reused` `file-unknown`", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 422, description = "`validation-failed` `unknown-task-type` `idempotency-key-reused` `file-unknown` `callback-url-rejected`", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 503, description = "`queue-full` `store-unavailable`", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 507, description = "`storage-full`", body = ProblemDocument, content_type = "application/problem+json"),
     )
@@ -99,6 +99,9 @@ pub async fn replay(
     let Ok(admission) = admission_of(api, head, draft, &types).await else {
         return Ok(None);
     };
+    // Nothing joins a task by a submission that is refused today.
+    let callback = admission.submission.callback.as_ref();
+    let ignored = callback.map(|_| "/callback_url");
     Ok(match api.store.check(admission).await? {
         Checked::Duplicate {
             task,
@@ -108,7 +111,7 @@ pub async fn replay(
             let answer = AdmissionAnswer {
                 task,
                 key_expires_at: expires_at,
-                ignored: Vec::new(),
+                ignored: ignored.into_iter().collect(),
                 disowned: Vec::new(),
             };
             Some(Admitted::Duplicate {

@@ -3,10 +3,10 @@
 use rusqlite::params;
 
 use super::admit::{Place, answer};
-use super::file;
 use super::key::BoundKey;
 use super::record::{Record, Submitted, fingerprint_hash, id_hash};
 use super::step::{Sql, Step};
+use super::{callbacks, file};
 use crate::domain::digest::Sha256Digest;
 use crate::domain::file::{BlobName, File};
 use crate::domain::task::{FencingToken, State, Task, TaskId};
@@ -33,16 +33,11 @@ pub fn create(
         return Ok(Admitted::FileUnknown(sha256));
     }
     let (files, disowned) = take_files(step, admission)?;
-    let record = insert(step, admission, new_record(step, admission, place, files))?;
+    let record = insert(step, new_record(step, admission, place, files))?;
     if let Some(key) = &admission.key
         && !SeededFault::KeyNotBound.is_on()
     {
         BoundKey::bind(step, admission, key, &record)?;
-    }
-    for (name, value) in &record.task.tags {
-        let row = params![admission.user.as_str(), name, record.seq, value];
-        step.sql
-            .execute("INSERT INTO tag VALUES (?1, ?2, ?3, ?4)", row)?;
     }
     step.moved(
         &admission.user,
@@ -159,10 +154,12 @@ fn new_record(step: &Step<'_>, admission: &Admission, place: Place, files: Vec<F
         key: admission.key.as_ref().map(|key| key.as_str().to_owned()),
         claim: place.claim,
         failures: place.failures,
+        callbacks: submission.callback.iter().cloned().collect(),
     }
 }
 
-fn insert(step: &Step<'_>, admission: &Admission, mut record: Record) -> rusqlite::Result<Record> {
+/// Writes the row of a task that is new, and its tags.
+pub fn insert(step: &Step<'_>, mut record: Record) -> rusqlite::Result<Record> {
     let task = &record.task;
     let submitted = Submitted {
         params: task.params.clone(),
@@ -176,18 +173,19 @@ fn insert(step: &Step<'_>, admission: &Admission, mut record: Record) -> rusqlit
     };
     let submitted = serde_json::to_string(&submitted)
         .map_err(|e| rusqlite::Error::ToSqlConversionFailure(e.into()))?;
+    let callbacks = callbacks::column(&record.callbacks)?;
     let state = match SeededFault::QueuedApart.is_on() {
         true => State::Scheduled,
         false => task.state,
     };
     step.sql.execute(
         "INSERT INTO task (id, id_hash, user, type, state, fingerprint, fingerprint_hash, claim, resubmissions, \
-         first_failed_at, priority, max_attempts, created_at, ready_at, due_at, submission) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
+         first_failed_at, priority, max_attempts, created_at, ready_at, due_at, submission, \
+         callbacks) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
         params![
             task.id.as_str(),
             id_hash(&task.id),
-            admission.user.as_str(),
+            task.user.as_str(),
             task.task_type,
             state as i64,
             task.fingerprint.map(|fingerprint| *fingerprint.digest().as_bytes()),
@@ -200,9 +198,15 @@ fn insert(step: &Step<'_>, admission: &Admission, mut record: Record) -> rusqlit
             task.created_at.as_ms(),
             record.ready_at.map(Timestamp::as_ms),
             record.due_at.map(Timestamp::as_ms),
-            submitted
+            submitted,
+            callbacks
         ],
     )?;
     record.seq = step.sql.last_insert_rowid();
+    for (name, value) in &record.task.tags {
+        let row = params![record.task.user.as_str(), name, record.seq, value];
+        step.sql
+            .execute("INSERT INTO tag VALUES (?1, ?2, ?3, ?4)", row)?;
+    }
     Ok(record)
 }

@@ -2,12 +2,12 @@
 
 use rusqlite::params;
 
-use super::changes;
 use super::counters::Metric;
 use super::file;
 use super::key::BoundKey;
 use super::record::{Record, StoredBlob, TOMBSTONE, result_kind};
 use super::step::Step;
+use super::{callbacks, changes};
 use crate::domain::file::BlobName;
 use crate::domain::task::{Outcome, State, TaskError};
 use crate::domain::timestamp::Timestamp;
@@ -113,7 +113,11 @@ fn end(step: &mut Step<'_>, record: &Record, state: State) -> rusqlite::Result<(
         Some(record.task.state),
         Some(state),
     );
-    changes::moved(step, record.seq, &record.task.id, state)
+    changes::moved(step, record.seq, &record.task.id, state)?;
+    if record.callbacks.is_empty() {
+        return Ok(());
+    }
+    callbacks::tell_end(step, record.seq)
 }
 
 /// Counts how long an attempt took.
@@ -185,7 +189,7 @@ pub fn forget(step: &mut Step<'_>, record: &Record) -> rusqlite::Result<Option<B
     step.sql.execute(
         "UPDATE task SET state = ?2, due_at = ?3, fingerprint = NULL, fingerprint_hash = NULL, \
          result_kind = 0, result = NULL, error = NULL, \
-         progress = NULL, trail = NULL, submission = ?4 WHERE seq = ?1",
+         progress = NULL, trail = NULL, callbacks = NULL, submission = ?4 WHERE seq = ?1",
         params![record.seq, TOMBSTONE, buried_at.as_ms(), emptied(record)?],
     )?;
     step.moved(

@@ -5,11 +5,11 @@ use std::time::Duration;
 use rusqlite::params;
 
 use super::admit::{answer, uploads};
-use super::changes;
 use super::key::BoundKey;
 use super::record::Record;
 use super::step::{EndedEffect, Step};
 use super::suppressed::{Notes, Suppressed};
+use super::{callbacks, changes};
 use crate::domain::fingerprint::{Fingerprint, FingerprintRule};
 use crate::domain::submission::{Start, Submission};
 use crate::domain::task::{Outcome, State, Task};
@@ -77,7 +77,7 @@ pub fn join(
     Ok(Admitted::Duplicate { answer, matched_by })
 }
 
-/// The members of a duplicate that an existing task does not take over.
+/// The members of a duplicate that an existing task does not take over; its callback is not among them.
 pub fn ignored(submission: &Submission, task: &Task, window: Duration) -> Vec<&'static str> {
     let mut ignored = Vec::new();
     if matches!(submission.start, Start::After(delay) if !delay.is_zero() && task.state != State::Scheduled)
@@ -125,7 +125,13 @@ fn apply(
             start_sooner(step, record, start)?;
         }
     }
-    Ok(ignored(submission, &record.task, record.window))
+    let mut ignored = ignored(submission, &record.task, record.window);
+    if let Some(callback) = &submission.callback
+        && !callbacks::join(step, record, callback)?
+    {
+        ignored.push("/callback_url");
+    }
+    Ok(ignored)
 }
 
 fn start_sooner(

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::step::Sql;
+use crate::domain::callback::Callback;
 use crate::domain::digest::Sha256Digest;
 use crate::domain::event::Changes;
 use crate::domain::file::{BlobName, File};
@@ -46,6 +47,8 @@ pub struct Record {
     /// Of the tasks with one fingerprint, the one with the greatest claim answers for it.
     pub claim: i64,
     pub failures: Failures,
+    /// Who is told of its end.
+    pub callbacks: Vec<Callback>,
 }
 
 /// What is written once, at admission, and never searched for.
@@ -156,6 +159,7 @@ impl Record {
                 resubmissions: row.get(26)?,
                 first_failed_at: time(27)?,
             },
+            callbacks: optional_json(row, 30)?.unwrap_or_default(),
         })
     }
 
@@ -178,7 +182,7 @@ impl Record {
 pub const COLUMNS: &str = "seq, id, user, type, state, fingerprint, priority, attempt, max_attempts, token, held, \
      created_at, ready_at, started_at, finished_at, due_at, dedup_expires_at, result_until, kept_until, duplicates, \
      result_kind, progress, error, submission, result, claim, resubmissions, first_failed_at, \
-     revision, trail";
+     revision, trail, callbacks";
 
 /// 64 bits of the id's random ones.
 pub fn id_hash(id: &TaskId) -> i64 {

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OpenFlags};
 const APPLICATION_ID: i32 = 0x4a4f_6e65;
 
 /// The schema that this code reads and writes (`PRAGMA user_version`). A newer file is refused.
-pub const VERSION: i32 = 4;
+pub const VERSION: i32 = 5;
 
 /// Older versions of SQLite can corrupt a WAL that is reset while another connection writes.
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
@@ -127,7 +127,7 @@ fn bring_up(conn: &Connection, written: i32) -> rusqlite::Result<()> {
 }
 
 /// What each version added, in order.
-const STEPS: [&str; VERSION as usize] = [TABLES, OUTSIDE_AND_PAUSES, CHANGES, SCHEDULES];
+const STEPS: [&str; VERSION as usize] = [TABLES, OUTSIDE_AND_PAUSES, CHANGES, SCHEDULES, CALLBACKS];
 
 /// Version 4: schedules.
 const SCHEDULES: &str = "
@@ -174,6 +174,19 @@ CREATE TABLE paused_type (
 const CHANGES: &str = "
 ALTER TABLE task ADD COLUMN revision INTEGER NOT NULL DEFAULT 1; -- how often it has changed visibly
 ALTER TABLE task ADD COLUMN trail TEXT;             -- the newest changes
+";
+
+/// Version 5: who is told of a task's end, and what that is signed with.
+const CALLBACKS: &str = "
+ALTER TABLE task ADD COLUMN callbacks TEXT;         -- [{url, terms}, ...]
+
+CREATE TABLE webhook_secret (
+    user TEXT PRIMARY KEY,
+    secret TEXT NOT NULL,
+    set_at INTEGER NOT NULL,
+    previous TEXT,                          -- none: the one of the installation
+    previous_until INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 ";
 
 /// All times are milliseconds since the epoch. States are those of `domain::task::State` in order, and

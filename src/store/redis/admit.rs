@@ -16,13 +16,14 @@ use super::link::RESPONSE_WAIT_MAX;
 use super::memory::{Answered, Memory};
 use super::packed::Packed;
 use super::record::{
-    Body, Record, SHORT_BYTES_MAX, from_json, made, rule as read_rule, rule_text, span_ms, to_json,
-    with_copies,
+    Body, Record, SHORT_BYTES_MAX, from_json, made, made_of_delivery, rule as read_rule, rule_text,
+    span_ms, to_json, with_copies,
 };
 use super::reply::{Reply, senseless};
 use super::scripts::{ADMIT, CHECK, Script};
 use super::step::{Step, Steps, unavailable};
 use super::suppressed::{Notes, Suppressed};
+use crate::domain::callback::Callback;
 use crate::domain::digest::Sha256Digest;
 use crate::domain::file::{BlobName, File, Generation};
 use crate::domain::fingerprint::{Fingerprint, FingerprintRule};
@@ -209,6 +210,7 @@ impl<'a> Question<'a> {
         submission.start == Start::Now
             && submission.files.is_empty()
             && submission.tags.is_empty()
+            && submission.callback.is_none()
             && self.admission.older.is_empty()
     }
 
@@ -243,8 +245,15 @@ impl<'a> Question<'a> {
                 .bytes(self.fingerprint_under(recorded).digest().as_bytes()),
             None => packed.nothing().nothing(),
         };
+        let callback = submission.callback.as_ref();
         if self.with_fields {
             packed.text(&to_json(&self.admission.fields())?);
+        } else if callback.is_some() {
+            packed.nothing();
+        }
+        if let Some(Callback { url, terms }) = callback {
+            let terms = made_of_delivery(&self.admission.user, terms)?;
+            packed.text(url).bytes(&terms);
         }
         Ok(packed.take())
     }
@@ -548,6 +557,8 @@ struct Told {
     key_expires_at: Option<Timestamp>,
     /// How often a task was forgotten in the partition.
     changes: u64,
+    /// Whether the task has as many callbacks as it may have, and does not take the one that came.
+    callback_ignored: bool,
 }
 
 impl Told {
@@ -557,6 +568,7 @@ impl Told {
             record: Record::read(reply.part()?)?,
             key_expires_at: reply.optional()?.map(Timestamp::from_ms),
             changes: reply.number()?,
+            callback_ignored: !reply.is_over() && reply.word()? == "full",
         })
     }
 }
@@ -586,8 +598,10 @@ fn duplicate(
         },
         key_expires_at,
         changes,
+        callback_ignored,
     } = told;
-    let ignored = ignored(&admission.submission, &task, window);
+    let mut ignored = ignored(&admission.submission, &task, window);
+    ignored.extend(callback_ignored.then_some("/callback_url"));
     task.duplicates += notes.suppressed(note(admission, &task, matched_by, now));
     let recorded = admission.key.as_ref().map(|_| match heard.recorded_rule {
         Some(rule) => {
@@ -660,7 +674,7 @@ fn note(admission: &Admission, task: &Task, matched_by: MatchedBy, now: Timestam
     }
 }
 
-/// The members of a duplicate that an existing task does not take over.
+/// The members of a duplicate that an existing task does not take over; its callback is not among them.
 fn ignored(submission: &Submission, task: &Task, window: Duration) -> Vec<&'static str> {
     let mut ignored = Vec::new();
     if matches!(submission.start, Start::After(delay) if !delay.is_zero() && task.state != State::Scheduled)

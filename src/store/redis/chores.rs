@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::MissedTickBehavior;
 
-use super::{Parts, agreement, guard};
+use super::{Parts, agreement, guard, untold};
 use crate::store::StoreError;
 
 #[derive(Clone, Copy, Debug)]
@@ -22,11 +22,15 @@ enum Chore {
     Guard,
     /// Asks whether a silent Redis answers again.
     Probe,
+    /// Tells of ends that an older release has told nobody of.
+    TellEnds,
 }
 
 pub fn start(parts: &Arc<Parts>) {
-    use Chore::{Guard, HearPauses, Look, LookAnew, Probe, WriteNotes};
-    for chore in [WriteNotes, Look, LookAnew, HearPauses, Guard, Probe] {
+    use Chore::{Guard, HearPauses, Look, LookAnew, Probe, TellEnds, WriteNotes};
+    for chore in [
+        WriteNotes, Look, LookAnew, HearPauses, Guard, Probe, TellEnds,
+    ] {
         tokio::spawn(chore.run(Arc::downgrade(parts)));
     }
 }
@@ -40,6 +44,7 @@ impl Chore {
             Chore::HearPauses => Duration::from_millis(25),
             Chore::Guard => guard::EVERY,
             Chore::Probe => Duration::from_millis(100),
+            Chore::TellEnds => Duration::from_secs(30),
         }
     }
 
@@ -80,6 +85,7 @@ impl Chore {
                 parts.steps.silence().probe(&parts.steps, &parts.keys).await;
                 Ok(())
             }
+            Chore::TellEnds => untold::tell(&parts.steps, &parts.keys).await,
         }
     }
 }

@@ -160,6 +160,16 @@ pub fn agreed(root: &str) -> String {
     format!("{root}agreed")
 }
 
+/// Tasks whose ends are still to be told.
+pub fn awaited(root: &str) -> String {
+    format!("{root}awaited")
+}
+
+/// What webhooks of users are signed with, by user.
+pub fn webhook_secrets(root: &str) -> String {
+    format!("{root}webhook-secrets")
+}
+
 pub fn api_keys(root: &str) -> String {
     format!("{root}api-keys")
 }

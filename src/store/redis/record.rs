@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 
 use super::packed::{Packed, Reader};
 use super::reply::{Reply, senseless};
+use crate::domain::callback::{Callback, Terms};
 use crate::domain::digest::Sha256Digest;
 use crate::domain::event::Changes;
 use crate::domain::file::{BlobName, File, Generation};
@@ -17,7 +18,7 @@ use crate::domain::fingerprint::{
 };
 use crate::domain::principal::UserId;
 use crate::domain::task::{FencingToken, Outcome, Priority, State, Task, TaskId};
-use crate::domain::task_type::DedupMode;
+use crate::domain::task_type::{DedupMode, Retention};
 use crate::domain::timestamp::Timestamp;
 use crate::store::{Admission, StoreError};
 
@@ -177,7 +178,6 @@ pub fn made(admission: &Admission, rule: &str, body: Option<&str>) -> Result<Vec
         fingerprint,
         ..
     } = admission;
-    let retention = submission.task_type.retention;
     let mut packed = Packed::default();
     packed
         .text(user.as_str())
@@ -187,12 +187,8 @@ pub fn made(admission: &Admission, rule: &str, body: Option<&str>) -> Result<Vec
         .text(rule)
         .flag(submission.mode() != DedupMode::None)
         .number(span_ms(submission.window()))
-        .number(submission.task_type.retry.max_attempts.into())
-        .number(span_ms(retention.key))
-        .number(span_ms(retention.result))
-        .number(span_ms(retention.task))
-        .number(span_ms(retention.failed_task))
-        .number(span_ms(retention.file));
+        .number(submission.task_type.retry.max_attempts.into());
+    retain(&mut packed, &submission.task_type.retention);
     if submission.tags.is_empty() {
         packed.nothing();
     } else {
@@ -200,6 +196,36 @@ pub fn made(admission: &Admission, rule: &str, body: Option<&str>) -> Result<Vec
         packed.text(&to_json(&names)?);
     }
     Ok(packed.maybe_text(body).take())
+}
+
+/// What a callback says of the records of its deliveries: their priority, and all that follows from the values of
+/// [`made`] but the last.
+pub fn made_of_delivery(user: &UserId, terms: &Terms) -> Result<Vec<u8>, StoreError> {
+    let mut packed = Packed::default();
+    packed
+        .number(terms.priority.value().into())
+        .text(user.as_str())
+        .text(Callback::TASK_TYPE)
+        .nothing()
+        .bytes(NO_CONTENT.as_bytes())
+        .text(&rule_text(&usual_rule(1))?)
+        .flag(false)
+        .number(0)
+        .number(terms.max_attempts.into());
+    retain(&mut packed, &terms.retention);
+    Ok(packed.text(&to_json(&[Callback::TAG])?).take())
+}
+
+/// Of a record that answers for no content.
+const NO_CONTENT: Sha256Digest = Sha256Digest::from_bytes([0; 32]);
+
+fn retain(packed: &mut Packed, retention: &Retention) {
+    packed
+        .number(span_ms(retention.key))
+        .number(span_ms(retention.result))
+        .number(span_ms(retention.task))
+        .number(span_ms(retention.failed_task))
+        .number(span_ms(retention.file));
 }
 
 /// Lua counts exactly up to 2^53.

@@ -102,17 +102,18 @@ macro_rules! scripts {
 }
 
 scripts! {
-    ADMIT = "admit" Admits [clock, counters, places] then [record, claim, standing, judge, queue, moves, files];
+    ADMIT = "admit" Admits [clock, counters, places] then [record, claim, standing, judge, queue, moves, files, callbacks];
     CHECK = "check" Reads [clock, record, claim, standing, judge];
     LEASE = "lease" Writes [clock, record, counters, places, queue, moves];
     EXTEND = "extend" Writes [clock, record, counters, places, queue, moves, holder];
-    COMPLETE = "complete" Promises [clock, record, counters, places, queue, moves, files, claim, ending];
-    FAIL = "fail" Promises [clock, record, counters, places, queue, moves, files, claim, ending, holder];
-    RELEASE = "release" Writes [clock, record, counters, places, queue, moves, files, claim, ending, holder];
-    CANCEL = "cancel" Promises [clock, record, counters, places, queue, moves, files, claim, ending, owner];
+    COMPLETE = "complete" Promises [clock, record, counters, places, queue, moves, files, claim, callbacks, ending];
+    FAIL = "fail" Promises [clock, record, counters, places, queue, moves, files, claim, callbacks, ending, holder];
+    RELEASE = "release" Writes [clock, record, counters, places, queue, moves, files, claim, callbacks, ending, holder];
+    CANCEL = "cancel" Promises [clock, record, counters, places, queue, moves, files, claim, callbacks, ending, owner];
     REDRIVE = "redrive" Promises [clock, record, counters, places, queue, moves, claim, standing, owner];
-    FORGET = "forget" Promises [clock, record, counters, places, queue, moves, files, claim, ending, owner];
-    RESCUE = "rescue" Writes [clock, record, counters, places, queue, moves, files, claim, ending];
+    FORGET = "forget" Promises [clock, record, counters, places, queue, moves, files, claim, callbacks, ending, owner];
+    RESCUE = "rescue" Writes [clock, record, counters, places, queue, moves, files, claim, callbacks, ending];
+    TELL = "tell" Writes [clock, record, counters, places, queue, moves, callbacks];
     GET = "get" Reads [record];
     LIST = "list" Reads [record];
     NOTE = "note" Writes [clock, record, counters];
@@ -124,6 +125,7 @@ scripts! {
     FORGET_FILE = "forget_file" Promises [files];
     KEEP_FILE = "keep_file" Promises [clock, files];
     AGREE = "agree" Promises [];
+    SET_WEBHOOK_SECRET = "set_webhook_secret" Promises [clock];
     CREATE_API_KEY = "create_api_key" Promises [];
     PUT_SCHEDULE = "put_schedule" Promises [clock, places, schedules];
     SCHEDULES = "schedules" Reads [schedules];

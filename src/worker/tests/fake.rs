@@ -15,6 +15,7 @@ use crate::domain::schedule::{Schedule, ScheduleName};
 use crate::domain::stats::Stats;
 use crate::domain::task::{FencingToken, Priority, Progress, State, Task, TaskError, TaskId};
 use crate::domain::timestamp::Timestamp;
+use crate::domain::webhook::{OwnSecret, WebhookSecret};
 use crate::domain::worker::Worker;
 use crate::store::signals::Signals;
 use crate::store::*;
@@ -346,6 +347,19 @@ impl Store for FakeStore {
     }
     async fn create_first_api_key(&self, _: ApiKey) -> Result<bool, StoreError> {
         unavailable()
+    }
+
+    async fn webhook_secret(&self, _: &UserId) -> Result<Option<OwnSecret>, StoreError> {
+        unreachable!()
+    }
+
+    async fn set_webhook_secret(
+        &self,
+        _: &UserId,
+        _: &WebhookSecret,
+        _: Duration,
+    ) -> Result<OwnSecret, StoreError> {
+        unreachable!()
     }
 
     async fn create_api_key(&self, _: ApiKey) -> Result<(), StoreError> {

@@ -39,6 +39,7 @@ fn new(text: &str, next_fire_at: Option<Timestamp>, revision: u64) -> NewSchedul
             time_zone: "Europe/Berlin".into(),
             task_type: "plain".into(),
             params: json!({"a": [1.5, "ü", null], "big": 9_007_199_254_740_991_i64}),
+            callback_url: None,
             missed: Missed::RunAll,
             paused: false,
         },

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use justonce::domain::callback::Callback;
 use justonce::domain::file::File;
 use justonce::domain::idempotency_key::IdempotencyKey;
 use justonce::domain::principal::UserId;
@@ -213,6 +214,7 @@ pub fn draft_of(task_type: TaskType, params: Value) -> Draft {
         start: Start::Now,
         dedup: DedupRequest::default(),
         tags: BTreeMap::new(),
+        callback: None,
     };
     Draft {
         user: user(),
@@ -242,6 +244,16 @@ impl Draft {
             .tags
             .insert(name.to_owned(), value.to_owned());
         self
+    }
+
+    /// With somebody to tell of its end.
+    pub fn callback(self, url: &str) -> Self {
+        let deliveries = TaskType {
+            name: Callback::TASK_TYPE.to_owned(),
+            ..plain_type()
+        };
+        let callback = Callback::to(url, &deliveries).unwrap();
+        self.with(|submission| submission.callback = Some(callback))
     }
 
     pub fn with(mut self, change: impl FnOnce(&mut Submission)) -> Self {

@@ -9,15 +9,15 @@
 --          what its record ends with, packed: user, type, key or nil, fingerprint, its rule, whether the content
 --          counts, window, attempts granted, retentions of key, result, task, failed task and file (all in ms),
 --          names of tags as JSON or nil, submission as JSON, or nil when it is the next but one
---          what is asked, packed: whether it starts at once, without files, tags or older versions; mode (return, reject or none),
+--          what is asked, packed: whether it starts at once, without files, tags, callback or older versions; mode (return, reject or none),
 --          resubmissions at most, priority asked for or nil, priority otherwise, start (now, at or after), its time
 --          or span in ms, unfinished tasks at most here, fingerprints of older versions that answer too, one
 --          behind the other, or nil, another rule or nil, the fingerprint under it, hashes of
---          fields as JSON or nil
+--          fields as JSON or nil, the callback's URL or nil, what its deliveries are made of (callbacks.lua)
 --          submission, JSON, or nothing
 --          number of files, and for each: sha256, generation or nothing, size in bytes, name, media type
--- Replies, for each: new, now, files · again, record · by-key, now, record, until or nothing, changes
---   · by-content, now, record, until or nothing, changes · rejected, record
+-- Replies, for each: new, now, files · again, record · by-key, now, record, until or nothing, changes, what
+--   became of a callback (joins, known or full) · by-content, the same · rejected, record
 --   · key-reused, rule, fields or nothing, record · key-forgotten · other-rule, rule · fields-wanted
 --   · file-unknown, sha256 · queue-full · broken, why
 gather_counts()
@@ -132,7 +132,11 @@ local function create(packed, resubmissions, first_failed_at)
   redis.call('SET', task_record, cmsgpack.pack(
     state, seq, priority, now, starts_at, not waits and now or nil, waits and starts_at or nil, nil,
     nil, nil, nil, nil, nil, key and now or nil, nil,
-    nil, nil, nil, nil, nil, nil, nil, files) .. packed)
+    nil, nil, nil, nil, nil, nil, nil, files) .. packed .. (callback and cmsgpack.pack(nil, nil, true) or ''))
+  if callback then
+    redis.call('HSET', callbacks_key(id), callback, callback_terms)
+    redis.call('SADD', root .. 'awaited', id)
+  end
   if text ~= '' then
     redis.call('SET', root .. 'body:' .. id, text)
   end
@@ -182,6 +186,27 @@ local function apply(task)
   end
 end
 
+-- Adds the callback of a duplicate, which is told at once where the task has ended.
+local function join_callback(task)
+  local key = callbacks_key(task.id)
+  if redis.call('HEXISTS', key, callback) == 1 then
+    return 'known'
+  elseif redis.call('HLEN', key) >= CALLBACKS_MAX then
+    return 'full'
+  end
+  redis.call('HSET', key, callback, callback_terms)
+  if not task.callbacks then
+    task.callbacks = true
+    save(task)
+  end
+  if is_ended(task) then
+    deliver(task, callback, callback_terms)
+  else
+    redis.call('SADD', root .. 'awaited', task.id)
+  end
+  return 'joins'
+end
+
 -- Binds one more key to a task; gives until when it is kept.
 local function bind_also(task)
   if rule == task.rule then
@@ -211,7 +236,8 @@ local function answer(packed)
     return { 'again', shown(found) }
   elseif word == 'by-key' then
     apply(found)
-    return { 'by-key', now, shown(found), detail or '', changes() }, not is_ended(found)
+    local joined = callback and join_callback(found)
+    return { 'by-key', now, shown(found), detail or '', changes(), joined or nil }, joined or not is_ended(found)
   elseif word == 'by-content' and mode == 'reject' then
     return { 'rejected', shown(found) }
   elseif word == 'by-content' then
@@ -221,8 +247,9 @@ local function answer(packed)
       return { 'fields-wanted' }
     end
     apply(found)
+    local joined = callback and join_callback(found)
     local ends = binds and bind_also(found) or ''
-    return { 'by-content', now, shown(found), ends, changes() }, key or not is_ended(found)
+    return { 'by-content', now, shown(found), ends, changes(), joined or nil }, key or joined or not is_ended(found)
   elseif word == 'key-reused' then
     tally(user, 'key_reused', 1)
     return { word, detail, more or '', shown(found) }

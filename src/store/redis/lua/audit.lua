@@ -128,6 +128,14 @@ function look.task(id)
       wrong('it cannot be found by its tag ' .. name)
     end
   end
+  if task.callbacks then
+    local is_awaited = redis.call('SISMEMBER', root .. 'awaited', id) == 1
+    if not exists('callbacks:' .. id) then
+      wrong('its callbacks are gone')
+    elseif is_awaited == is_ended(task) then
+      wrong('whether it has ended contradicts whether its end was told')
+    end
+  end
   content_of(task)
   result_of(task)
   files_of(task)
@@ -187,6 +195,12 @@ function look.result(id)
 end
 function look.ledger(id)
   subject = 'duplicates of task ' .. id
+  if not whole(id) then
+    wrong('there is no such task')
+  end
+end
+function look.callbacks(id)
+  subject = 'callbacks of task ' .. id
   if not whole(id) then
     wrong('there is no such task')
   end

@@ -27,5 +27,8 @@ task.result_kind, task.result, task.progress, task.error = nil, nil, nil, nil
 redis.call('DEL', root .. 'result:' .. id)
 redis.call('ZREM', root .. 'expiry', id)
 redis.call('INCR', root .. 'open')
+if task.callbacks then
+  redis.call('SADD', root .. 'awaited', id)
+end
 requeue(task, now)
 return { 'done', shown(task) }

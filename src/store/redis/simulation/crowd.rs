@@ -61,6 +61,7 @@ impl Client {
             },
             dedup: DedupRequest::default(),
             tags: BTreeMap::new(),
+            callback: None,
         };
         let named = key
             .as_ref()

@@ -19,6 +19,9 @@ local function ended(task, state)
   never_due(task.id)
   redis.call('DECR', KEYS[1] .. 'open')
   move(task, state)
+  if task.callbacks then
+    tell_end(task)
+  end
 end
 local function succeed(task, kind, result, blob)
   task.result_kind = kind
@@ -115,13 +118,16 @@ local function forget(task)
   if task.files and task.state ~= 'succeeded' then
     release_files(task)
   end
+  if task.callbacks then
+    forget_callbacks(task.id)
+  end
   for _, name in ipairs(cjson.decode(task.tags or '[]')) do
     redis.call('ZREM', KEYS[1] .. 'tag:' .. task.user .. ',' .. name, task.id)
   end
   redis.call('DEL', KEYS[1] .. 'ledger:' .. task.id, KEYS[1] .. 'body:' .. task.id)
   local buried_at = math.max(after(task.key_kept), keys_until(task) or now)
   task.fingerprint, task.rule, task.is_content, task.files, task.tags, task.body = nil, nil, nil, nil, nil, nil
-  task.error, task.progress, task.result_kind, task.trail = nil, nil, nil, nil
+  task.error, task.progress, task.result_kind, task.trail, task.callbacks = nil, nil, nil, nil, nil
   task.kept_until = buried_at
   move(task, nil)
   task.state = 'tombstone'

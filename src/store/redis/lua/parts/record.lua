@@ -5,8 +5,8 @@ local function task_key(id)
   return root .. 'task:' .. id
 end
 -- The record as a table with its id, or nil. record.rs reads the same values in the same order; those from
--- `user` on are written by whoever submits, and packed there (ARGV[2] of admit.lua); the last two come with the
--- first change.
+-- `user` on are written by whoever submits, and packed there (ARGV[2] of admit.lua); the two after them come with
+-- the first change, and the last says whether there are callbacks.
 local function load(id)
   local packed = redis.call('GET', task_key(id))
   if not packed then
@@ -15,7 +15,7 @@ local function load(id)
   local state, seq, priority, created_at, scheduled_at, ready_at, due_at, held, attempt, token, started_at, lease_nonce,
     finished_at, bound_at, max_attempts, kept_until, result_kind, result, blob, progress, error, duplicates, files,
     user, type, key, fingerprint, rule, is_content, window, budget, key_kept, result_kept, task_kept, failed_kept,
-    file_kept, tags, body, revision, trail = cmsgpack.unpack(packed)
+    file_kept, tags, body, revision, trail, callbacks = cmsgpack.unpack(packed)
   -- A record that was cut may still be readable up to there.
   if not (user and type and file_kept) then
     error('the record of ' .. id .. ' is not whole')
@@ -29,7 +29,7 @@ local function load(id)
     progress = progress, error = error, duplicates = duplicates, files = files, user = user, type = type, key = key,
     fingerprint = fingerprint, rule = rule, is_content = is_content, window = window, budget = budget,
     key_kept = key_kept, result_kept = result_kept, task_kept = task_kept, failed_kept = failed_kept,
-    file_kept = file_kept, tags = tags, body = body, revision = revision, trail = trail,
+    file_kept = file_kept, tags = tags, body = body, revision = revision, trail = trail, callbacks = callbacks,
   }
 end
 -- As load; false when there is a record that cannot be read. What comes upon one puts it aside, for `broken` to name.
@@ -49,7 +49,7 @@ local function save(task)
     task.kept_until, task.result_kind, task.result, task.blob, task.progress, task.error, task.duplicates, task.files,
     task.user, task.type, task.key, task.fingerprint, task.rule, task.is_content, task.window, task.budget,
     task.key_kept, task.result_kept, task.task_kept, task.failed_kept, task.file_kept, task.tags, task.body,
-    task.revision, task.trail)
+    task.revision, task.trail, task.callbacks)
   task.packed = packed
   redis.call('SET', task_key(task.id), packed)
 end
