@@ -73,6 +73,8 @@
 //!   an epoch and marks that nobody has copied along, and whoever knew them would miss what was never promised.
 //! - …a promise that only the server confirms that made it? While another takes over, a replica talks to both, and its mark may
 //!   have the same number on each.
+//! - …an allocator that is not the system's? A request makes many small pieces of memory on one thread and gives them back on
+//!   another. That cost a quarter of the service's time, a part of it waiting for locks.
 //! - …a memory of ended tasks on every replica? Most duplicates ask for what has long ended. An answer from
 //!   memory holds for a quarter of a second after Redis has confirmed it, and forgetting waits that long.
 //! - …an end that waits to be shown, where acknowledgements wait for copies? A primary shows what it has not passed

@@ -28,7 +28,10 @@ mod replica;
 mod wire;
 mod world;
 
+use std::num::NonZero;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -292,23 +295,36 @@ fn the_invariants_hold_whatever_goes_wrong() {
         return;
     }
     let began = std::time::Instant::now();
-    let seeds = number("SIMULATION_SEEDS");
-    let (mut steps, mut acknowledged, mut played) = (0, 0, 0);
     let from = number("SIMULATION_FROM").unwrap_or(1);
-    for seed in from.. {
-        let is_over = match seeds {
-            Some(seeds) => played >= seeds,
-            None => began.elapsed() > Duration::from_secs(8),
-        };
-        if is_over {
-            break;
+    // As a test among others it takes one core for a while; asked for so many seeds, it takes all.
+    let (threads, is_over): (_, &(dyn Fn(u64) -> bool + Sync)) = match number("SIMULATION_SEEDS") {
+        Some(seeds) => (
+            available_parallelism().map_or(1, NonZero::get),
+            &move |seed| seed >= from + seeds,
+        ),
+        None => (1, &|_| began.elapsed() > Duration::from_secs(8)),
+    };
+    let next = AtomicU64::new(from);
+    let play_on = || {
+        let mut sums = (0, 0, 0);
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if is_over(seed) {
+                return sums;
+            }
+            let run = must_hold(seed);
+            sums = (sums.0 + 1, sums.1 + run.steps, sums.2 + run.acknowledged);
         }
-        let run = must_hold(seed);
-        played += 1;
-        steps += run.steps;
-        acknowledged += run.acknowledged;
-    }
+    };
+    let sums: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(play_on)).collect();
+        let joined = threads.into_iter().map(|thread| thread.join());
+        joined.map(|sums| sums.expect("a seed failed")).collect()
+    });
     let minutes = began.elapsed().as_secs_f64() / 60.0;
+    let played: u64 = sums.iter().map(|sums| sums.0).sum();
+    let steps: u64 = sums.iter().map(|sums| sums.1).sum();
+    let acknowledged: u64 = sums.iter().map(|sums| sums.2).sum();
     println!(
         "{played} seeds, {steps} steps, {acknowledged} acknowledgements; {:.0} seeds a minute",
         played as f64 / minutes
