@@ -750,14 +750,10 @@ async fn a_target_that_hangs_leaves_others_their_turn() {
     }});
     other.submit_keyless(&note).await;
     outside.seen_reach(1).await;
-    assert_eq!(
-        hangs.seen().len(),
-        192,
-        "deliveries took more than their share"
-    );
     // Another's callback waits until the first are given up, and for no more than that.
     other.submit_keyless(&echo(1, &outside.url("/told"))).await;
     outside.seen_reach(2).await;
+    // The share of deliveries in all that waits, and the few that try a silent target after those.
     let waited = hangs.seen().len();
     assert!(
         (192..=192 + 2 * 8).contains(&waited),
