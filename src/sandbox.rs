@@ -121,8 +121,9 @@ impl Sandbox {
         Command::new(&self.program)
             .args(["sandbox", kind])
             .env_clear()
-            // The memory limit counts address space: the allocator is not to reserve any for later.
+            // The memory limit counts address space: neither our allocator nor the C library's is to reserve any for later.
             .env("MIMALLOC_ARENA_RESERVE", "0")
+            .env("MALLOC_ARENA_MAX", "1")
             .current_dir("/")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

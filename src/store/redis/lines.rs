@@ -73,7 +73,7 @@ impl<T: Together> Lines<T> {
     }
 
     /// Waits until then at the longest, the wait for others included. What has not been asked by then never is;
-    /// before, it is asked even if its caller has gone away.
+    /// before, it is asked even if its caller has gone away, unless the store is closed.
     pub async fn take(
         &self,
         steps: &Steps,
@@ -231,11 +231,17 @@ impl<T: Together> Line<T> {
     fn takes_a_server(&mut self) -> bool {
         let is_wanted = match self.servers {
             0 => true,
-            1..STEPS_MAX => self.waiting.len() >= CROWD,
+            1..STEPS_MAX => self.waiting.len() >= CROWD && !self.is_held_up(),
             _ => false,
         };
         self.servers += usize::from(is_wanted);
         is_wanted
+    }
+
+    /// Whether the oldest waits for the order of those under way.
+    fn is_held_up(&self) -> bool {
+        let oldest = self.waiting.first();
+        self.order_is_under_way && oldest.is_some_and(|oldest| oldest.keeps_order)
     }
 
     /// How many of the oldest one of the servers takes now.
