@@ -14,8 +14,8 @@ use crate::store::{Admission, Admitted, StoreError};
 
 /// Admits a submission whose `uploads`, when there are any, are the bytes of its files in order.
 ///
-/// Runs to its end even if the client goes away: what it sent is whole, and it will ask again. Without files that
-/// is the store's promise; with them, what is published has to meet its record.
+/// With files it runs to its end even if the client goes away: what is published has to meet its record. Without
+/// them it is one step of the store, which is taken whole or not at all, and the client will ask again.
 pub async fn admit(
     api: &Api,
     admission: Admission,
