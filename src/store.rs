@@ -34,8 +34,7 @@ use signals::{Following, Signals, Watch};
 
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
-    /// Decides whether a submission is new, a duplicate or refused, and records and enqueues it. Whoever stops
-    /// waiting for the answer leaves a step that is taken whole, or not at all.
+    /// Decides whether a submission is new, a duplicate or refused, and records and enqueues it.
     async fn admit(&self, admission: Admission) -> Result<Admitted, StoreError>;
 
     /// [`Store::admit`] for each of them, decided in their order, so that a later one may be a duplicate of an

@@ -1,11 +1,8 @@
 //! The way of a whole submission through the store, and of the bytes that came with it.
 
-use std::future::poll_fn;
-use std::pin::Pin;
-use std::task::Poll;
-
 use super::api::Api;
 use super::code::Code;
+use super::outliving::finish;
 use super::problem::Problem;
 use crate::blobs::{BlobError, Incoming};
 use crate::domain::file::BlobName;
@@ -14,49 +11,25 @@ use crate::store::{Admission, Admitted, StoreError};
 
 /// Admits a submission whose `uploads`, when there are any, are the bytes of its files in order.
 ///
-/// With files it runs to its end even if the client goes away: what is published has to meet its record. Without
-/// them it is one step of the store, which is taken whole or not at all, and the client will ask again.
+/// Runs to its end even if the client goes away: what it sent is whole, and it will ask again.
 pub async fn admit(
     api: &Api,
     admission: Admission,
     uploads: Vec<Box<dyn Incoming>>,
 ) -> Result<Admitted, Problem> {
-    FailPoint::BeforeAdmission.reached();
-    let admitted = if uploads.is_empty() {
-        api.store.admit(admission).await?
-    } else {
-        let arrival = Arrival {
-            api: api.clone(),
-            admission,
-            uploads: uploads.into_iter().map(Some).collect(),
-            published: Vec::new(),
-        };
-        finish(api, arrival.admit()).await?
+    let arrival = Arrival {
+        api: api.clone(),
+        admission,
+        uploads: uploads.into_iter().map(Some).collect(),
+        published: Vec::new(),
     };
-    FailPoint::AfterAdmission.reached();
-    Ok(admitted)
-}
-
-/// Runs `work` to its end, whether or not its client waits for it.
-///
-/// What ends without waiting, as an answer from memory does, ends here; a task of its own is only for
-/// work that has to outlive its client.
-pub async fn finish<T: Send + 'static>(
-    api: &Api,
-    work: impl Future<Output = Result<T, Problem>> + Send + 'static,
-) -> Result<T, Problem> {
-    let mut work = Box::pin(work);
-    if let Poll::Ready(ended) = poll_once(work.as_mut()).await {
-        return ended;
-    }
-    let ended = api.unfinished.spawn(work).await;
-    ended.unwrap_or_else(|died| {
-        Err(Problem::new(Code::Internal, "The submission met an error.").caused_by(died))
-    })
-}
-
-async fn poll_once<T>(mut work: Pin<&mut impl Future<Output = T>>) -> Poll<T> {
-    poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx))).await
+    let whole = async {
+        FailPoint::BeforeAdmission.reached();
+        let admitted = arrival.admit().await;
+        FailPoint::AfterAdmission.reached();
+        admitted
+    };
+    finish(&api.unfinished, whole).await
 }
 
 struct Arrival {
@@ -69,6 +42,9 @@ struct Arrival {
 
 impl Arrival {
     async fn admit(mut self) -> Result<Admitted, Problem> {
+        if self.uploads.is_empty() {
+            return Ok(self.api.store.admit(self.admission).await?);
+        }
         let known = self.known().await?;
         self.publish(|index| !known[index]).await?;
         let admitted = match self.api.store.admit(self.admission.clone()).await {

@@ -11,11 +11,12 @@ use super::head::{IDEMPOTENCY_KEY, SubmissionHead};
 use super::prefer::PREFERENCE_APPLIED;
 use super::problem::Problem;
 use super::submission::file_reference;
-use super::task_view::{Link, TaskView};
 use super::{retry_after, wait};
 use crate::domain::task::Task;
 use crate::domain::timestamp::Timestamp;
+use crate::links::Link;
 use crate::store::{AdmissionAnswer, Admitted, MatchedBy};
+use crate::task_view::TaskView;
 
 pub const DURABILITY: HeaderName = HeaderName::from_static("durability");
 const IDEMPOTENCY_EXPIRES: HeaderName = HeaderName::from_static("idempotency-expires");

@@ -25,8 +25,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::api::Api;
 use super::code::Code;
 use super::problem::Problem;
-use super::task_view::TaskView;
 use crate::domain::event::Event;
+use crate::task_view::TaskView;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 

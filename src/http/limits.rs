@@ -10,7 +10,7 @@ use super::api::{Api, AuthMode};
 use super::caller::Caller;
 use super::prefer::Prefer;
 use super::problem::Problem;
-use super::{answer, query, task_view};
+use super::{answer, query, views};
 use crate::domain::callback::Callback;
 use crate::domain::principal::{Scope, UserId};
 use crate::domain::stats::{StateCounts, Stats};
@@ -83,7 +83,7 @@ pub async fn get_limits(
         multipart_parts: Limit::bound(limits.multipart_parts_max as u64),
         result_bytes: Limit::bound(limits.result_bytes_max as u64),
     };
-    let mut response = answer::json(task_view::to_bytes(&view)?);
+    let mut response = answer::json(views::to_bytes(&view)?);
     let no_store = HeaderValue::from_static("no-store");
     response
         .headers_mut()

@@ -10,7 +10,7 @@ use super::openapi::ProblemDocument;
 use super::problem::Problem;
 use super::task_types::TypeView;
 use super::tasks::expect_no_members;
-use super::{answer, query, task_view};
+use super::{answer, query, views};
 
 /// Pause a task type
 ///
@@ -76,5 +76,5 @@ async fn set(
     }
     tracing::info!(task_type = name, paused, "stop and go");
     let view = TypeView::of(&task_type, paused);
-    Ok(answer::json(task_view::to_bytes(&view)?))
+    Ok(answer::json(views::to_bytes(&view)?))
 }

@@ -8,21 +8,21 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::admission::finish;
 use super::api::Api;
 use super::body::read_limited;
 use super::caller::Caller;
 use super::clock;
 use super::code::Code;
 use super::openapi::ProblemDocument;
+use super::outliving::finish;
 use super::problem::Problem;
 use super::submission::plan;
-use super::task_view::Link;
-use super::{answer, media_type, query, task_view};
+use super::{answer, media_type, query, views};
 use crate::domain::principal::UserId;
 use crate::domain::schedule::{Missed, Plan, Refusal, Schedule, ScheduleName};
 use crate::domain::task::TaskId;
 use crate::domain::timestamp::Timestamp;
+use crate::links::Link;
 use crate::store::{NewSchedule, PutSchedule, StoreError};
 
 /// IANA's name for this problem.
@@ -216,7 +216,11 @@ pub async fn put_schedule(
     let bytes_max = Schedule::BYTES_MAX.min(api.limits.json_body_bytes_max);
     let text = read_limited(body, bytes_max).await?;
     let plan = plan::read(&text, &api.types.now(), clock::now())?;
-    let kept = finish(&api, keep(api.clone(), caller.0.user, name, plan)).await?;
+    let kept = finish(
+        &api.unfinished,
+        keep(api.clone(), caller.0.user, name, plan),
+    )
+    .await?;
     match kept {
         PutSchedule::Created(schedule) => shown_as_kept(&api, &schedule, StatusCode::CREATED),
         PutSchedule::Replaced(schedule) => shown_as_kept(&api, &schedule, StatusCode::OK),
@@ -296,7 +300,7 @@ fn shown_as_kept(api: &Api, schedule: &Schedule, status: StatusCode) -> Result<R
 }
 
 fn shown(view: &impl Serialize) -> Result<Response, Problem> {
-    let mut response = answer::json(task_view::to_bytes(view)?);
+    let mut response = answer::json(views::to_bytes(view)?);
     let private = HeaderValue::from_static("private, no-cache");
     response
         .headers_mut()

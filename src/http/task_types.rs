@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use super::api::Api;
 use super::problem::Problem;
 use super::submission::document::DedupModeDocument;
-use super::{answer, task_view};
+use super::{answer, views};
 use crate::domain::retry::RetryPolicy;
 use crate::domain::task::Priority;
 use crate::domain::task_type::{
@@ -121,7 +121,7 @@ pub async fn list_task_types(State(api): State<Api>) -> Result<Response, Problem
     let view = TypesView {
         items: items.collect(),
     };
-    Ok(answer::json(task_view::to_bytes(&view)?))
+    Ok(answer::json(views::to_bytes(&view)?))
 }
 
 impl<'a> TypeView<'a> {

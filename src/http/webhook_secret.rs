@@ -18,7 +18,7 @@ use super::openapi::ProblemDocument;
 use super::problem::Problem;
 use super::submission::members::Members;
 use super::tasks::optional_members;
-use super::{query, task_view};
+use super::{query, views};
 use crate::domain::timestamp::Timestamp;
 use crate::domain::webhook::{OwnSecret, WebhookSecret};
 
@@ -165,7 +165,7 @@ impl SecretView {
 }
 
 fn shown(view: SecretView) -> Result<Response, Problem> {
-    let mut response = answer::json(task_view::to_bytes(&view)?);
+    let mut response = answer::json(views::to_bytes(&view)?);
     let no_store = HeaderValue::from_static("no-store");
     response
         .headers_mut()

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use super::api::Api;
 use super::problem::Problem;
-use super::{answer, query, task_view};
+use super::{answer, query, views};
 use crate::domain::task::TaskId;
 use crate::domain::timestamp::Timestamp;
 use crate::domain::worker::{Place, Worker};
@@ -66,7 +66,7 @@ pub async fn list_workers(
     let view = WorkersView {
         items: items.collect(),
     };
-    let mut response = answer::json(task_view::to_bytes(&view)?);
+    let mut response = answer::json(views::to_bytes(&view)?);
     let no_store = HeaderValue::from_static("no-store");
     response
         .headers_mut()

@@ -9,12 +9,13 @@ use super::received::Received;
 use crate::domain::digest::Sha256Digest;
 use crate::domain::file::File;
 use crate::domain::principal::UserId;
-use crate::http::admission::{delete, finish, not_stored};
+use crate::http::admission::{delete, not_stored};
 use crate::http::answer::{self, DURABILITY};
 use crate::http::api::Api;
 use crate::http::code::Code;
+use crate::http::outliving::finish;
 use crate::http::problem::Problem;
-use crate::http::task_view::to_bytes;
+use crate::http::views::to_bytes;
 use crate::store::StoreError;
 
 /// A stored file.
@@ -50,7 +51,7 @@ pub async fn keep(api: &Api, user: &UserId, received: Vec<Received>) -> Result<V
         }
         Ok(kept)
     };
-    finish(api, work).await
+    finish(&api.unfinished, work).await
 }
 
 async fn keep_one(api: &Api, user: &UserId, received: Received) -> Result<Kept, Problem> {

@@ -22,8 +22,8 @@ use crate::http::openapi::ProblemDocument;
 use crate::http::problem::Problem;
 use crate::http::query::Query;
 use crate::http::submission::document::SubmissionDocument;
-use crate::http::task_view::TaskView;
 use crate::store::Admission;
+use crate::task_view::TaskView;
 
 /// A form: the submission as one part `task`, or its members as parts of their own (`params`, `tags` and
 /// `dedup` as JSON), and one or more files. Any part with a file name is a file; their order is free.

@@ -22,7 +22,7 @@ use crate::http::body::read_limited;
 use crate::http::code::Code;
 use crate::http::openapi::ProblemDocument;
 use crate::http::problem::Problem;
-use crate::http::{media_type, query, task_view};
+use crate::http::{media_type, query, views};
 use crate::results::{self, Refused};
 use crate::store::{Fenced, LeaseRequest, TaskResult};
 
@@ -89,10 +89,7 @@ pub async fn complete_lease(
     let task = recorded
         .await
         .map_err(|error| Problem::new(Code::Internal, "").caused_by(error))??;
-    Ok(acknowledged(
-        &api,
-        task_view::to_bytes(&EndView::of(&task))?,
-    ))
+    Ok(acknowledged(&api, views::to_bytes(&EndView::of(&task))?))
 }
 
 /// The copy that was not taken: of a lost lease, or of a repeat.

@@ -16,7 +16,7 @@ use crate::http::code::Code;
 use crate::http::openapi::ProblemDocument;
 use crate::http::problem::Problem;
 use crate::http::submission::members::Members;
-use crate::http::task_view;
+use crate::http::views;
 use crate::store::{Fenced, Found, LeaseRequest};
 
 const CODE_LENGTH_MAX: usize = 64;
@@ -95,10 +95,7 @@ pub async fn fail_lease(
     let task = recorded
         .await
         .map_err(|error| Problem::new(Code::Internal, "").caused_by(error))??;
-    Ok(acknowledged(
-        &api,
-        task_view::to_bytes(&EndView::of(&task))?,
-    ))
+    Ok(acknowledged(&api, views::to_bytes(&EndView::of(&task))?))
 }
 
 /// Of an attempt whose number is yet to be told.

@@ -16,7 +16,7 @@ use crate::http::code::Code;
 use crate::http::openapi::ProblemDocument;
 use crate::http::problem::Problem;
 use crate::http::submission::members::Members;
-use crate::http::{answer, clock, task_view};
+use crate::http::{answer, clock, views};
 use crate::store::{Fenced, Found, Held, LeaseRequest};
 
 /// Characters of a progress message that are kept.
@@ -87,7 +87,7 @@ pub async fn renew_lease(
     let Fenced::Recorded(extension) = api.store.extend(held, progress).await? else {
         return Err(lost());
     };
-    let mut response = answer::json(task_view::to_bytes(&HeartbeatView::of(&extension))?);
+    let mut response = answer::json(views::to_bytes(&HeartbeatView::of(&extension))?);
     let no_store = HeaderValue::from_static("no-store");
     response
         .headers_mut()

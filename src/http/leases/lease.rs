@@ -18,7 +18,7 @@ use crate::http::caller::Caller;
 use crate::http::code::Code;
 use crate::http::openapi::ProblemDocument;
 use crate::http::problem::Problem;
-use crate::http::task_view;
+use crate::http::views;
 use crate::store::{Lease, LeaseRequest, StoreError};
 
 /// News ends a wait early; this poll ends it when news was lost.
@@ -56,7 +56,7 @@ pub async fn lease_tasks(
     let look = look(api.clone(), wanted, gone);
     let offer = api.unfinished.spawn(look).await;
     let offer = offer.map_err(|error| Problem::new(Code::Internal, "").caused_by(error))??;
-    let text = task_view::to_bytes(&LeasesView::of(&api, offer.leases()))?;
+    let text = views::to_bytes(&LeasesView::of(&api, offer.leases()))?;
     let mut response = Response::new(offer.into_body(text));
     let fields = response.headers_mut();
     let json = HeaderValue::from_static("application/json");

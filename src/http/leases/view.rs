@@ -8,8 +8,8 @@ use crate::domain::lease_id::LeaseId;
 use crate::domain::task::{FencingToken, State, Task, TaskId};
 use crate::domain::timestamp::Timestamp;
 use crate::http::api::Api;
-use crate::http::task_view::{TaskState, TaskView};
 use crate::store::{Extension, Lease};
+use crate::task_view::{TaskState, TaskView};
 
 #[derive(Serialize, ToSchema)]
 #[schema(as = LeaseList)]

@@ -13,7 +13,6 @@ use super::submit::{admission_of, replay};
 use crate::domain::idempotency_key::IdempotencyKey;
 use crate::domain::task_type::TaskTypes;
 use crate::domain::timestamp::Timestamp;
-use crate::http::admission::finish;
 use crate::http::answer;
 use crate::http::api::Api;
 use crate::http::body::read_limited;
@@ -21,12 +20,14 @@ use crate::http::code::Code;
 use crate::http::head::{SentKey, SubmissionHead};
 use crate::http::media_type;
 use crate::http::openapi::ProblemDocument;
+use crate::http::outliving::finish;
 use crate::http::problem::Problem;
 use crate::http::query;
 use crate::http::submission::document::ItemDocument;
 use crate::http::submission::{Draft, items};
-use crate::http::task_view::{self, TaskView};
+use crate::http::views;
 use crate::store::{Admission, Admitted, StoreError};
+use crate::task_view::TaskView;
 
 /// What became of each submission, in the order in which they were sent.
 #[derive(ToSchema)]
@@ -109,7 +110,7 @@ pub async fn submit_batch(
         api: api.clone(),
         head: head.clone(),
     };
-    let verdicts = finish(&api, batch.submit(items)).await?;
+    let verdicts = finish(&api.unfinished, batch.submit(items)).await?;
     api.store
         .record_submit_latency(&head.user, head.received_at.elapsed());
     let mut response = answer::json(verdicts);
@@ -272,7 +273,7 @@ impl Batch {
         match settled.and_then(|admitted| answer::acknowledged(&self.api, admitted)) {
             Ok((found, matched_by)) => {
                 let view = TaskView::of(&self.api, &found.task);
-                task_view::to_bytes(&VerdictView {
+                views::to_bytes(&VerdictView {
                     status: if found.task.state.is_ended() {
                         200
                     } else {
@@ -284,7 +285,7 @@ impl Batch {
                     problem: None,
                 })
             }
-            Err(problem) => task_view::to_bytes(&VerdictView {
+            Err(problem) => views::to_bytes(&VerdictView {
                 status: problem.code().row().status.as_u16(),
                 idempotency_key,
                 idempotency_expires_at: None,

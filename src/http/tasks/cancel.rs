@@ -17,8 +17,8 @@ use crate::http::caller::Caller;
 use crate::http::code::Code;
 use crate::http::openapi::ProblemDocument;
 use crate::http::problem::Problem;
-use crate::http::task_view::TaskView;
 use crate::store::Cancelled;
+use crate::task_view::TaskView;
 
 /// How long the answer waits for a running attempt to confirm that it has stopped.
 const CONFIRMATION_MAX: Duration = Duration::from_secs(2);

@@ -18,8 +18,9 @@ use crate::http::problem::Problem;
 use crate::http::query;
 use crate::http::submission::document::SubmissionDocument;
 use crate::http::submission::file_reference;
-use crate::http::task_view::{self, MatchedByName, TaskView};
+use crate::http::views;
 use crate::store::{Checked, MatchedBy};
+use crate::task_view::{MatchedByName, TaskView};
 
 /// What a submission would meet.
 #[derive(Serialize, ToSchema)]
@@ -127,7 +128,7 @@ fn verdict<'a>(
     verdict: Verdict,
     view: impl FnOnce(Verdict) -> CheckView<'a>,
 ) -> Result<Response, Problem> {
-    let mut response = answer::json(task_view::to_bytes(&view(verdict))?);
+    let mut response = answer::json(views::to_bytes(&view(verdict))?);
     let no_store = HeaderValue::from_static("no-store");
     response
         .headers_mut()

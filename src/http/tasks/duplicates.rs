@@ -12,8 +12,9 @@ use crate::http::api::Api;
 use crate::http::caller::Caller;
 use crate::http::openapi::ProblemDocument;
 use crate::http::problem::Problem;
-use crate::http::task_view::{self, MatchedByName};
+use crate::http::views;
 use crate::store::{Found, LedgerEntry};
+use crate::task_view::MatchedByName;
 
 /// The duplicates of a task that were suppressed, newest first.
 #[derive(Serialize, ToSchema)]
@@ -70,7 +71,7 @@ pub async fn list_duplicates(
         items,
         next_cursor: (),
     };
-    let mut response = answer::json(task_view::to_bytes(&view)?);
+    let mut response = answer::json(views::to_bytes(&view)?);
     let private = HeaderValue::from_static("private, no-cache");
     response
         .headers_mut()

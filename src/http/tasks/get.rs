@@ -11,8 +11,8 @@ use crate::http::etag::ETag;
 use crate::http::openapi::ProblemDocument;
 use crate::http::prefer::{PREFERENCE_APPLIED, Prefer};
 use crate::http::problem::Problem;
-use crate::http::task_view::TaskView;
 use crate::http::{answer, clock, retry_after, wait};
+use crate::task_view::TaskView;
 
 /// A task
 ///

@@ -17,8 +17,9 @@ use crate::http::caller::Caller;
 use crate::http::openapi::ProblemDocument;
 use crate::http::problem::Problem;
 use crate::http::query::Query;
-use crate::http::task_view::{self, TaskView};
+use crate::http::views;
 use crate::store::{Cursor, ListFilter};
+use crate::task_view::TaskView;
 
 const LIMIT_DEFAULT: usize = 50;
 const LIMIT_MAX: usize = 200;
@@ -68,7 +69,7 @@ pub async fn list_tasks(
             .collect(),
         next_cursor: page.next.map(cursor_text),
     };
-    let mut response = answer::json(task_view::to_bytes(&view)?);
+    let mut response = answer::json(views::to_bytes(&view)?);
     let private = HeaderValue::from_static("private, no-cache");
     response
         .headers_mut()

@@ -12,8 +12,8 @@ use crate::http::caller::Caller;
 use crate::http::code::Code;
 use crate::http::openapi::ProblemDocument;
 use crate::http::problem::Problem;
-use crate::http::task_view::TaskView;
 use crate::store::Redriven;
+use crate::task_view::TaskView;
 
 /// Run a failed or cancelled task again
 ///

@@ -19,7 +19,7 @@ use crate::http::code::Code;
 use crate::http::openapi::ProblemDocument;
 use crate::http::problem::Problem;
 use crate::http::submission::members::Members;
-use crate::http::task_view;
+use crate::http::views;
 use crate::http::{answer, media_type, query};
 use crate::store::RedriveFilter;
 
@@ -77,7 +77,7 @@ pub async fn redrive_tasks(
     let text = read_limited(body, api.limits.json_body_bytes_max).await?;
     let filter = filter(&text)?;
     let redriven = redrive(&api, &caller.0.user, filter).await?;
-    Ok(answer::json(task_view::to_bytes(&CountView { redriven })?))
+    Ok(answer::json(views::to_bytes(&CountView { redriven })?))
 }
 
 /// One step of the store is bounded, so that this takes as many as there is something left to do.

@@ -16,8 +16,8 @@ use crate::http::files::download;
 use crate::http::openapi::ProblemDocument;
 use crate::http::prefer::{PREFERENCE_APPLIED, Prefer};
 use crate::http::problem::Problem;
-use crate::http::task_view::TaskView;
 use crate::http::{answer, wait};
+use crate::task_view::TaskView;
 
 /// The result alone
 ///

@@ -19,8 +19,8 @@ use crate::http::problem::Problem;
 use crate::http::query;
 use crate::http::submission::document::SubmissionDocument;
 use crate::http::submission::{Carries, Draft};
-use crate::http::task_view::TaskView;
 use crate::store::{Admission, AdmissionAnswer, Admitted, Checked, MatchedBy};
+use crate::task_view::TaskView;
 
 /// Submit a task
 ///

@@ -5,8 +5,7 @@ use serde::Serialize;
 use super::code::Code;
 use super::problem::Problem;
 
-pub use crate::links::Link;
-pub use crate::task_view::{MatchedByName, TaskState, TaskView};
+use crate::task_view::TaskView;
 
 impl TaskView<'_> {
     pub fn to_bytes(&self) -> Result<Vec<u8>, Problem> {
