@@ -42,9 +42,10 @@ failpoints:
 	FAULTS_ROUNDS=$(or $(ROUNDS),1) $(and $(SEED),FAULTS_SEED=$(SEED)) \
 		cargo test --locked --features seeded-faults,failpoints --test it -- faults::failpoints:: --nocapture --test-threads=1
 
-# So many seeds of the simulated protocol, or one SEED of them with its trace.
+# So many seeds of the simulated protocol, or one SEED of them with its trace. What the simulated replicas write down is
+# kept in memory: nothing outlives a run.
 simulation:
-	SIMULATION_SEEDS=$(or $(SEEDS),5000) SIMULATION_FROM=$(or $(FROM),1) $(and $(SEED),SIMULATION_SEED=$(SEED)) \
+	$(and $(wildcard /dev/shm),TMPDIR=/dev/shm) SIMULATION_SEEDS=$(or $(SEEDS),5000) SIMULATION_FROM=$(or $(FROM),1) $(and $(SEED),SIMULATION_SEED=$(SEED)) \
 		cargo test --locked --lib --config 'profile.dev.package."*".opt-level=2' \
 		--config profile.dev.opt-level=2 -- store::redis::simulation:: --nocapture --test-threads=1
 

@@ -128,12 +128,14 @@ impl Report {
         self.expect_sound_but(&[]);
     }
 
-    /// Fails unless every promise was kept, or the loss of what was acknowledged was said.
+    /// Fails unless every promise was kept, or the loss of what was acknowledged was said: of a task, a key, an end.
     #[track_caller]
     pub fn expect_sound_or_said(&self) {
         match self.losses_said {
             0 => self.expect_sound(),
-            _ => self.expect_sound_but(&[Rule::Lost, Rule::TwoIdsForAKey]),
+            _ => {
+                self.expect_sound_but(&[Rule::Lost, Rule::TwoIdsForAKey, Rule::ChangedAfterItsEnd])
+            }
         }
     }
 

@@ -4,6 +4,10 @@
 -- ARGV[1] schema version  ARGV[2] number of partitions  ARGV[3] the new epoch
 -- Replies: accepted, number of reports · nothing
 local EPOCHS_MAX = 64
+-- The step once more: what was reported since then is for the operator to see first.
+if redis.call('HGET', KEYS[1], 'epoch') == ARGV[3] then
+  return { 'accepted', redis.call('HGET', KEYS[1], 'reports') or '0' }
+end
 local reports = redis.call('HVALS', KEYS[2])
 if #reports == 0 then
   return { 'nothing' }
@@ -24,6 +28,7 @@ for epoch in string.gmatch(redis.call('HGET', KEYS[1], 'accepted') or '', '%S+')
 end
 redis.call('HSETNX', KEYS[1], 'schema', ARGV[1])
 redis.call('HSETNX', KEYS[1], 'partitions', ARGV[2])
-redis.call('HSET', KEYS[1], 'epoch', ARGV[3], 'accepted', table.concat(lost, ' '), 'began_at', redis.call('TIME')[1])
+redis.call('HSET', KEYS[1], 'epoch', ARGV[3], 'accepted', table.concat(lost, ' '), 'reports', #reports,
+  'began_at', redis.call('TIME')[1])
 redis.call('DEL', KEYS[2])
 return { 'accepted', tostring(#reports) }

@@ -168,8 +168,11 @@ impl Client {
             }
         };
         if let (Some(key), true) = (key, binds) {
-            let found = world.ledger.key(user.as_str(), key, content, id.as_str());
-            if let Err(why) = found {
+            let world = &mut *world;
+            let data = &world.servers.last().unwrap().data;
+            let place = (user.as_str(), key.as_str());
+            let ledger = &mut world.ledger;
+            if let Err(why) = ledger.key(place, content, id.as_str(), data, world.is_fsynced) {
                 world.fail(why);
             }
         }

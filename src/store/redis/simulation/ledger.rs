@@ -78,8 +78,20 @@ impl Ledger {
     }
 
     /// One id for a user's key, and one content.
-    pub fn key(&mut self, user: &str, key: &str, content: u8, id: &str) -> Result<(), String> {
-        if !self.facts.contains_key(id) {
+    pub fn key(
+        &mut self,
+        (user, key): (&str, &str),
+        content: u8,
+        id: &str,
+        data: &Data,
+        is_fsynced: bool,
+    ) -> Result<(), String> {
+        let Some(fact) = self.facts.get(id) else {
+            return Ok(());
+        };
+        let record = format!("{}key:{user},{key}", fact.root);
+        if !is_fsynced && data.text(&record).is_none() {
+            // Bound while its server was ending.
             return Ok(());
         }
         let place = (user.to_owned(), key.to_owned());
