@@ -76,8 +76,8 @@ impl Client {
             );
             admission.task_id = self.nonce(&user);
             match self.ask(admission).await {
-                Some(Ok((index, epoch, root, admitted))) => {
-                    let id = self.answered(index, &epoch, &root, &user, &key, content, &admitted);
+                Some(Ok((index, admitted))) => {
+                    let id = self.answered(index, &user, &key, content, &admitted);
                     return id.map(|id| (user, id));
                 }
                 Some(Err(_)) | None => sleep(self.world.some_ms(50..1_000)).await,
@@ -93,10 +93,7 @@ impl Client {
     }
 
     /// One request to one replica. None: no answer came.
-    async fn ask(
-        &self,
-        admission: Admission,
-    ) -> Option<Result<(usize, String, String, Admitted), StoreError>> {
+    async fn ask(&self, admission: Admission) -> Option<Result<(usize, Admitted), StoreError>> {
         let replica = &self.replicas[self.world.pick(self.replicas.len())];
         let process = replica.process()?;
         let (answer, told) = oneshot::channel();
@@ -110,21 +107,15 @@ impl Client {
                 let epoch = (of.epoch() == epoch).then_some(&*epoch);
                 acknowledge(&world, index, epoch, &root, admitted);
             }
-            let _ = answer.send(admitted.map(|admitted| (index, epoch, root, admitted)));
+            let _ = answer.send(admitted.map(|admitted| (index, admitted)));
         });
         let answer = timeout(Duration::from_secs(3), told).await.ok()?.ok()?;
         (!self.world.chance(5)).then_some(answer)
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "everything that an answer is judged by"
-    )]
     fn answered(
         &self,
         replica: usize,
-        _epoch: &str,
-        _root: &str,
         user: &UserId,
         key: &Option<String>,
         content: u8,

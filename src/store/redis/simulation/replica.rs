@@ -32,6 +32,8 @@ pub struct Replica {
     pub index: usize,
     folder: PathBuf,
     process: Mutex<Option<Process>>,
+    /// Held while it starts: nobody starts a second process on its folder.
+    starts: tokio::sync::Mutex<()>,
     /// How far its clock is off, ms.
     clock_ms: Mutex<i64>,
 }
@@ -56,6 +58,7 @@ impl Replica {
             index,
             folder,
             process: Mutex::default(),
+            starts: tokio::sync::Mutex::default(),
             clock_ms: Mutex::new(0),
         })
     }
@@ -70,9 +73,12 @@ impl Replica {
         *self.clock_ms.lock().unwrap() = off_ms;
     }
 
-    /// Starts, as often as it takes.
+    /// Starts, as often as it takes, unless it is there or starts already.
     pub async fn start(self: &Arc<Self>) {
-        loop {
+        let Ok(_only) = self.starts.try_lock() else {
+            return;
+        };
+        while self.process().is_none() {
             self.world.lock().ledger.restarts(self.index);
             match self.open().await {
                 Some(process) => {
@@ -83,7 +89,6 @@ impl Replica {
                         process.spawn(work(self.world.clone(), process.clone()));
                     }
                     process.spawn(self.clone().rescue(process.store.clone()));
-                    return;
                 }
                 None => sleep(Duration::from_millis(300)).await,
             }
