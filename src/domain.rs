@@ -10,6 +10,7 @@ pub mod history;
 pub mod idempotency_key;
 pub mod json;
 pub mod lease_id;
+pub mod matching;
 pub mod params_check;
 pub mod principal;
 pub mod retry;

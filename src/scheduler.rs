@@ -280,7 +280,7 @@ fn admission(
         // One firing is not another, although both ask for the same.
         dedup: DedupRequest {
             mode: Some(DedupMode::None),
-            window: None,
+            ..DedupRequest::default()
         },
         tags: [(TAG.to_owned(), schedule.name.to_string())].into(),
         callback: callback.cloned(),

@@ -22,6 +22,7 @@ use crate::domain::file::{BlobName, File};
 use crate::domain::fingerprint::{FieldHashes, Fingerprint, FingerprintRule};
 use crate::domain::history::History;
 use crate::domain::idempotency_key::IdempotencyKey;
+use crate::domain::matching::Matching;
 use crate::domain::principal::{Scopes, UserId};
 use crate::domain::schedule::{Plan, Schedule, ScheduleName};
 use crate::domain::stats::{Crew, Stats};
@@ -83,6 +84,15 @@ pub trait Store: Send + Sync + 'static {
     async fn release(&self, held: Held) -> Result<Fenced<()>, StoreError>;
 
     async fn cancel(&self, user: &UserId, id: &TaskId) -> Result<Cancelled, StoreError>;
+
+    /// Ends the interest of this key in a task, for good. Submissions without a key count as one that cannot be
+    /// withdrawn; when no interest is left, this is [`Store::cancel`].
+    async fn withdraw(
+        &self,
+        user: &UserId,
+        id: &TaskId,
+        key: &IdempotencyKey,
+    ) -> Result<Withdrawn, StoreError>;
 
     /// Runs a failed or cancelled task again with a new budget of attempts.
     async fn redrive(&self, user: &UserId, id: &TaskId) -> Result<Redriven, StoreError>;
@@ -271,6 +281,8 @@ pub struct Admission {
     pub fingerprint: Fingerprint,
     /// The same content under those older versions of its type that answer for it, the newest first.
     pub older: Vec<Fingerprint>,
+    /// What it has in common with those that it is in conflict with, if its mode looks for any.
+    pub matching: Option<Matching>,
     pub request_id: Arc<str>,
     /// Bytes of files that the client did not have to send, or that need not be stored again, if this is a duplicate.
     pub bytes_not_sent: u64,
@@ -293,8 +305,10 @@ impl Admission {
             submission.fingerprint(&user, &rule)
         };
         let older = submission.task_type.older_versions().map(under).collect();
+        let matching = submission.matching(&user, &fingerprint);
         Admission {
             task_id: TaskId::random(&user),
+            matching,
             user,
             key,
             submission,
@@ -363,6 +377,8 @@ pub struct AdmissionAnswer {
 pub enum MatchedBy {
     IdempotencyKey,
     Fingerprint,
+    /// What `dedup.by` points at; the rest of the content may be another one.
+    DedupBy,
 }
 
 #[derive(Clone, Debug)]
@@ -467,6 +483,16 @@ pub enum Cancelled {
     /// It had ended before.
     Ended(Box<Task>),
     Unknown(Missing),
+}
+
+#[derive(Clone, Debug)]
+pub enum Withdrawn {
+    /// Nobody wants it any more.
+    Cancelled(Cancelled),
+    /// Others do.
+    Wanted(Box<Task>),
+    /// The key does not name this task.
+    KeyUnknown,
 }
 
 #[derive(Clone, Debug)]

@@ -38,7 +38,8 @@ pub struct TaskView<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, nullable = false, format = DateTime)]
     matched_since: Option<Timestamp>,
-    /// Only in the answer to a duplicate: until when the same key, or the same content, gets this task. Absent
+    /// Only in the answer to a duplicate: until when the same key, or the same content, gets this task; with mode
+    /// `throttle` all that matches. Absent
     /// while that has no end yet: until the task has ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, nullable = false, format = DateTime)]
@@ -76,7 +77,14 @@ pub struct TaskView<'a> {
     result: Option<&'a RawValue>,
     #[schema(value_type = Option<TaskErrorDocument>)]
     error: Option<&'a TaskError>,
+    /// Only of a cancelled task whose place a newer submission has taken: the newer one's task.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, nullable = false)]
+    superseded_by: Option<&'a TaskId>,
     links: LinksView<'a>,
+    /// Until when it answers for all that it matches.
+    #[serde(skip)]
+    throttles_until: Option<Timestamp>,
     /// Members of a duplicate that could not be applied to the existing task, as JSON pointers.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     ignored: &'a [&'static str],
@@ -137,6 +145,8 @@ pub enum TaskState {
 pub enum MatchedByName {
     IdempotencyKey,
     Fingerprint,
+    /// What `dedup.by` points at, with mode `throttle`: the rest of the content may be another one.
+    DedupBy,
 }
 
 /// Why a task's newest attempt did not succeed.
@@ -191,6 +201,8 @@ impl<'a> TaskView<'a> {
                 Some(Outcome::Blob { .. } | Outcome::Expired) | None => None,
             },
             error: task.error.as_ref(),
+            superseded_by: task.superseded_by.as_ref(),
+            throttles_until: task.throttles_until,
             links: LinksView {
                 itself: Link::of_task(links, &task.id),
                 result: Link::of_part(links, &task.id, "/result"),
@@ -214,6 +226,7 @@ impl<'a> TaskView<'a> {
             matched_until: match matched_by {
                 Some(MatchedBy::IdempotencyKey) => key_expires_at,
                 Some(MatchedBy::Fingerprint) => self.dedup_expires_at,
+                Some(MatchedBy::DedupBy) => self.throttles_until,
                 None => None,
             },
             ignored,

@@ -57,6 +57,8 @@ impl Defaults {
             files: FilesRule::Optional,
             dedup: DedupPolicy {
                 mode: DedupMode::Return,
+                by: Vec::new(),
+                debounce: None,
                 ignore: Vec::new(),
                 file_name: false,
                 group: None,

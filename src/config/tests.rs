@@ -259,7 +259,19 @@ fn what_cannot_hold_refuses_to_start() {
         ),
         (
             table("dedup = { mode = \"debounce\" }"),
-            "comes with a later release",
+            "needs dedup.delay_seconds",
+        ),
+        (
+            table("dedup = { mode = \"debounce\", delay_seconds = 5, max_delay_seconds = 4 }"),
+            "above dedup.max_delay_seconds",
+        ),
+        (
+            table("dedup = { mode = \"debounce\", delay_seconds = 99999999 }"),
+            "dedup.delay_seconds is at most a year",
+        ),
+        (
+            table("dedup = { mode = \"replace\", delay_seconds = 5 }"),
+            "dedup.delay_seconds says nothing with mode \"replace\"",
         ),
         (
             table("dedup = { mode = \"retrun\" }"),
@@ -267,7 +279,15 @@ fn what_cannot_hold_refuses_to_start() {
         ),
         (
             table("dedup = { by = [\"/a\"] }"),
-            "dedup.by comes with a later release",
+            "dedup.by says nothing with mode \"return\"",
+        ),
+        (
+            table("dedup = { mode = \"replace\", by = [] }"),
+            "dedup.by has 1 to 16",
+        ),
+        (
+            table("dedup = { mode = \"replace\", by = [\"a\"] }"),
+            "dedup.by: \"a\" is no JSON pointer",
         ),
         (
             table("dedup = { on_older_version = \"reruns\" }"),

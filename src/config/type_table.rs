@@ -11,9 +11,14 @@ use super::error::{ConfigError, with_suggestion};
 use super::retention_table::RetentionTable;
 use super::seconds::Seconds;
 use crate::domain::callback::Callback;
+use crate::domain::json;
+use crate::domain::matching::Matching;
 use crate::domain::schema::ParamsSchema;
+use crate::domain::submission::Submission;
 use crate::domain::task::Priority;
-use crate::domain::task_type::{DedupMode, FilesRule, OnOlderVersion, RunnerSpec, TaskType};
+use crate::domain::task_type::{
+    Debounce, DedupMode, DedupPolicy, FilesRule, OnOlderVersion, RunnerSpec, TaskType,
+};
 use crate::egress::rules::Refusal;
 
 /// What a table may say. A member that is known but not built yet stands here too, so that it is
@@ -75,7 +80,9 @@ struct DedupTable {
     window_max_seconds: Option<Seconds>,
     max_resubmissions: Option<u32>,
     on_older_version: Option<String>,
-    by: Option<Value>,
+    by: Option<Vec<String>>,
+    delay_seconds: Option<Seconds>,
+    max_delay_seconds: Option<Seconds>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -281,9 +288,6 @@ impl SchemaSource {
 
 impl DedupTable {
     fn set(&self, made: &mut TaskType) -> Result<(), ConfigError> {
-        if self.by.is_some() {
-            return Err(comes_later("dedup.by").of("dedup.by"));
-        }
         let dedup = &mut made.dedup;
         if let Some(word) = &self.on_older_version {
             let word = on_older_version(word);
@@ -293,10 +297,8 @@ impl DedupTable {
             dedup.mode = mode(word).map_err(|error| error.of("dedup.mode"))?;
         }
         if let Some(pointers) = &self.ignore {
-            pointers
-                .iter()
-                .try_for_each(|pointer| check_pointer(pointer))
-                .map_err(|error| error.of("dedup.ignore"))?;
+            let check = |pointer: &String| check_pointer("dedup.ignore", pointer);
+            pointers.iter().try_for_each(check)?;
             dedup.ignore = pointers.clone();
         }
         if let Some(group) = &self.group {
@@ -316,7 +318,58 @@ impl DedupTable {
             None => dedup.window.max(Defaults::WINDOW_MAX),
         };
         dedup.max_resubmissions = self.max_resubmissions.unwrap_or(dedup.max_resubmissions);
-        Ok(())
+        self.set_conflicts(dedup)
+    }
+
+    /// What the conflict modes match on, and how long debounced tasks wait.
+    fn set_conflicts(&self, dedup: &mut DedupPolicy) -> Result<(), ConfigError> {
+        let refuse = |member: &'static str, text: String| Err(ConfigError::new(text).of(member));
+        let mode = dedup.mode.name();
+        if let Some(pointers) = &self.by {
+            if !dedup.mode.is_of_conflicts() {
+                return refuse(
+                    "dedup.by",
+                    format!("dedup.by says nothing with mode {mode:?}"),
+                );
+            }
+            if !(1..=Matching::POINTERS_MAX).contains(&pointers.len()) {
+                return refuse("dedup.by", "dedup.by has 1 to 16 JSON pointers".to_owned());
+            }
+            let check = |pointer: &String| check_pointer("dedup.by", pointer);
+            pointers.iter().try_for_each(check)?;
+            dedup.by = pointers.clone();
+        }
+        let delay = self.delay_seconds.map(|span| span.0);
+        let max_delay = self.max_delay_seconds.map(|span| span.0);
+        let waits = dedup.mode == DedupMode::Debounce;
+        for (member, given) in [
+            ("dedup.delay_seconds", delay),
+            ("dedup.max_delay_seconds", max_delay),
+        ] {
+            if given.is_some() && !waits {
+                return refuse(member, format!("{member} says nothing with mode {mode:?}"));
+            }
+            if given.is_some_and(|span| span > Submission::DELAY_MAX) {
+                return refuse(member, format!("{member} is at most a year"));
+            }
+        }
+        if !waits {
+            return Ok(());
+        }
+        let Some(delay) = delay else {
+            return refuse(
+                "dedup.mode",
+                "dedup.mode = \"debounce\" needs dedup.delay_seconds".to_owned(),
+            );
+        };
+        dedup.debounce = Debounce::new(delay, max_delay);
+        match dedup.debounce {
+            Some(_) => Ok(()),
+            None => refuse(
+                "dedup.max_delay_seconds",
+                "dedup.delay_seconds is above dedup.max_delay_seconds".to_owned(),
+            ),
+        }
     }
 }
 
@@ -352,19 +405,13 @@ impl RetryTable {
 }
 
 fn mode(word: &str) -> Result<DedupMode, ConfigError> {
-    match word {
-        "return" => Ok(DedupMode::Return),
-        "reject" => Ok(DedupMode::Reject),
-        "none" => Ok(DedupMode::None),
-        "replace" | "debounce" | "throttle" | "keep_last" => {
-            Err(comes_later(&format!("dedup.mode = {word:?}")))
-        }
-        _ => Err(with_suggestion(
+    DedupMode::parse(word).ok_or_else(|| {
+        with_suggestion(
             format!("there is no dedup.mode {word:?}"),
             word,
-            ["return", "reject", "none"],
-        )),
-    }
+            DedupMode::ALL.map(DedupMode::name),
+        )
+    })
 }
 
 fn on_older_version(word: &str) -> Result<OnOlderVersion, ConfigError> {
@@ -394,16 +441,11 @@ fn check_word(what: &str, word: &str) -> Result<(), ConfigError> {
     )))
 }
 
-/// A JSON pointer (RFC 6901) to a member of params.
-fn check_pointer(pointer: &str) -> Result<(), ConfigError> {
-    let escapes_are_whole = || {
-        let mut parts = pointer.split('~').skip(1);
-        parts.all(|part| part.starts_with(['0', '1']))
-    };
-    if pointer.len() > 1 && pointer.starts_with('/') && escapes_are_whole() {
+/// A JSON pointer to a member of params.
+fn check_pointer(member: &'static str, pointer: &str) -> Result<(), ConfigError> {
+    if json::is_pointer(pointer) {
         return Ok(());
     }
-    Err(ConfigError::new(format!(
-        "dedup.ignore: {pointer:?} is no JSON pointer, such as \"/trace_id\""
-    )))
+    let refused = format!("{member}: {pointer:?} is no JSON pointer, such as \"/trace_id\"");
+    Err(ConfigError::new(refused).of(member))
 }

@@ -123,6 +123,7 @@ impl Change {
             outcome: None,
             progress: self.progress.clone(),
             error: self.error.clone(),
+            superseded_by: task.superseded_by.clone().filter(|_| self.state.is_ended()),
             ..task.clone()
         }
     }

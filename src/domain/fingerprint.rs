@@ -84,7 +84,7 @@ impl FingerprintScope {
     }
 
     /// A type that has left the recorded group counts by its own name again.
-    fn within<'a>(&'a self, content: &Content<'a>) -> (&'static str, &'a str) {
+    pub(super) fn within<'a>(&'a self, content: &Content<'a>) -> (&'static str, &'a str) {
         match self {
             FingerprintScope::Group(name) if content.group == Some(name.as_str()) => {
                 ("group", name)
@@ -108,7 +108,7 @@ pub struct Content<'a> {
 
 impl FingerprintRule {
     pub fn fingerprint(&self, content: &Content<'_>) -> Fingerprint {
-        let mut fields = Fields::new();
+        let mut fields = Fields::of(b"justonce fingerprint v1");
         fields.add(content.user.as_str().as_bytes());
         let (kind, name) = self.scope.within(content);
         fields.add(kind.as_bytes()).add(name.as_bytes());
@@ -203,22 +203,23 @@ impl FieldHashes {
 }
 
 /// SHA-256 over fields with their lengths in front, so that no two lists of fields look the same.
-struct Fields(Sha256);
+pub(super) struct Fields(Sha256);
 
 impl Fields {
-    fn new() -> Self {
+    /// Of that kind: no two kinds look the same.
+    pub(super) fn of(kind: &[u8]) -> Self {
         let mut fields = Fields(Sha256::new());
-        fields.add(b"justonce fingerprint v1");
+        fields.add(kind);
         fields
     }
 
-    fn add(&mut self, field: &[u8]) -> &mut Self {
+    pub(super) fn add(&mut self, field: &[u8]) -> &mut Self {
         self.0.update((field.len() as u64).to_be_bytes());
         self.0.update(field);
         self
     }
 
-    fn finish(self) -> Sha256Digest {
+    pub(super) fn finish(self) -> Sha256Digest {
         Sha256Digest::from_bytes(self.0.finalize().into())
     }
 }

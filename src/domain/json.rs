@@ -60,6 +60,15 @@ fn is_plain(value: &Value) -> bool {
     }
 }
 
+/// Whether this is a JSON pointer (RFC 6901) to a member of something.
+pub fn is_pointer(text: &str) -> bool {
+    let escapes_are_whole = || {
+        let mut parts = text.split('~').skip(1);
+        parts.all(|part| part.starts_with(['0', '1']))
+    };
+    text.len() > 1 && text.starts_with('/') && escapes_are_whole()
+}
+
 /// The JSON Pointer (RFC 6901) of member `name` below `parent`.
 pub fn pointer(parent: &str, name: &str) -> String {
     format!("{parent}/{}", name.replace('~', "~0").replace('/', "~1"))

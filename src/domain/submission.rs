@@ -10,9 +10,10 @@ use serde_json::value::RawValue;
 use super::callback::Callback;
 use super::file::File;
 use super::fingerprint::{Content, FieldHashes, Fingerprint, FingerprintRule};
+use super::matching::Matching;
 use super::principal::UserId;
 use super::task::Priority;
-use super::task_type::{DedupMode, TaskType};
+use super::task_type::{Debounce, DedupMode, TaskType};
 use super::timestamp::Timestamp;
 
 #[derive(Clone, Debug)]
@@ -39,10 +40,13 @@ pub enum Start {
 }
 
 /// What a submission asks of deduplication; the type decides what it leaves out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DedupRequest {
     pub mode: Option<DedupMode>,
     pub window: Option<Duration>,
+    pub by: Option<Vec<String>>,
+    /// With [`DedupMode::Debounce`] only.
+    pub debounce: Option<Debounce>,
 }
 
 impl Submission {
@@ -57,6 +61,29 @@ impl Submission {
         self.dedup.mode.unwrap_or(self.task_type.dedup.mode)
     }
 
+    /// How long it waits for a newer one, if its mode is to wait.
+    pub fn debounce(&self) -> Option<Debounce> {
+        let debounce = self.dedup.debounce.or(self.task_type.dedup.debounce);
+        debounce.filter(|_| self.mode() == DedupMode::Debounce)
+    }
+
+    /// What it has in common with those that it is in conflict with, if its mode looks for any.
+    pub fn matching(&self, user: &UserId, fingerprint: &Fingerprint) -> Option<Matching> {
+        if !self.mode().is_of_conflicts() {
+            return None;
+        }
+        let by = match &self.dedup.by {
+            Some(by) => by,
+            None => &self.task_type.dedup.by,
+        };
+        let scope = self.task_type.fingerprint_rule().scope;
+        let content = self.content(user);
+        Some(match by.is_empty() {
+            true => Matching::of_content(fingerprint),
+            false => Matching::of_values(&scope, &content, by),
+        })
+    }
+
     pub fn window(&self) -> Duration {
         self.dedup.window.unwrap_or(self.task_type.dedup.window)
     }
@@ -65,6 +92,7 @@ impl Submission {
         self.priority.unwrap_or(self.task_type.priority)
     }
 
+    /// The start that was asked for; with a mode that waits, the store has more to say.
     pub fn starts_at(&self, now: Timestamp) -> Option<Timestamp> {
         match self.start {
             Start::Now => None,

@@ -197,6 +197,10 @@ pub struct Task {
     pub error: Option<TaskError>,
     /// Duplicates that were suppressed.
     pub duplicates: u64,
+    /// The task that has taken its place.
+    pub superseded_by: Option<TaskId>,
+    /// Until when it answers for all that it matches, whatever becomes of it.
+    pub throttles_until: Option<Timestamp>,
     /// What has happened to it so far.
     pub changes: Changes,
 }

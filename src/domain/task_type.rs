@@ -86,6 +86,10 @@ impl FilesRule {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DedupPolicy {
     pub mode: DedupMode,
+    /// JSON pointers into params whose values tell what a conflict mode matches; the whole content when empty.
+    pub by: Vec<String>,
+    /// With [`DedupMode::Debounce`], and there always.
+    pub debounce: Option<Debounce>,
     /// JSON pointers into params that are no part of the work's identity.
     pub ignore: Vec<String>,
     /// Whether a file's name is part of the work's identity.
@@ -112,8 +116,28 @@ pub enum OnOlderVersion {
     Reuse,
 }
 
+/// How long a debounced submission waits for a newer one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Debounce {
+    /// From the newest submission.
+    pub delay: Duration,
+    /// From the first one of the chain: it starts no later, however many follow.
+    pub max_delay: Duration,
+}
+
+impl Debounce {
+    /// The longest wait, in delays, where none is given.
+    pub const DELAYS_MAX: u32 = 10;
+
+    /// None when the longest wait is shorter than one delay.
+    pub fn new(delay: Duration, max_delay: Option<Duration>) -> Option<Self> {
+        let max_delay = max_delay.unwrap_or_else(|| delay.saturating_mul(Self::DELAYS_MAX));
+        (delay <= max_delay).then_some(Debounce { delay, max_delay })
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 pub enum DedupMode {
     /// A duplicate gets the existing task.
     Return,
@@ -121,6 +145,53 @@ pub enum DedupMode {
     Reject,
     /// No fingerprint match is made, and the task answers for no other.
     None,
+    /// A newer submission takes the place of one that waits.
+    Replace,
+    /// As [`DedupMode::Replace`], and each waits for a while whether a newer one comes.
+    Debounce,
+    /// One submission within a window; the others get its task.
+    Throttle,
+    /// While a task runs one more waits for its end: that of the newest submission.
+    KeepLast,
+}
+
+impl DedupMode {
+    pub const ALL: [DedupMode; 7] = [
+        DedupMode::Return,
+        DedupMode::Reject,
+        DedupMode::None,
+        DedupMode::Replace,
+        DedupMode::Debounce,
+        DedupMode::Throttle,
+        DedupMode::KeepLast,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            DedupMode::Return => "return",
+            DedupMode::Reject => "reject",
+            DedupMode::None => "none",
+            DedupMode::Replace => "replace",
+            DedupMode::Debounce => "debounce",
+            DedupMode::Throttle => "throttle",
+            DedupMode::KeepLast => "keep_last",
+        }
+    }
+
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|mode| mode.name() == name)
+    }
+
+    /// Whether it looks at more than the content: at what `dedup.by` names.
+    pub fn is_of_conflicts(self) -> bool {
+        match self {
+            DedupMode::Return | DedupMode::Reject | DedupMode::None => false,
+            DedupMode::Replace
+            | DedupMode::Debounce
+            | DedupMode::Throttle
+            | DedupMode::KeepLast => true,
+        }
+    }
 }
 
 /// How long things are kept after a task's end.
@@ -180,6 +251,8 @@ impl TaskType {
             files: FilesRule::Optional,
             dedup: DedupPolicy {
                 mode: DedupMode::Return,
+                by: Vec::new(),
+                debounce: Debounce::new(Duration::ZERO, None),
                 ignore: Vec::new(),
                 file_name: false,
                 group: None,

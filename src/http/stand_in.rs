@@ -17,6 +17,7 @@ use crate::catalogue::Catalogue;
 use crate::domain::digest::Sha256Digest;
 use crate::domain::file::{BlobName, File};
 use crate::domain::history::History;
+use crate::domain::idempotency_key::IdempotencyKey;
 use crate::domain::principal::UserId;
 use crate::domain::schedule::{Schedule, ScheduleName};
 use crate::domain::stats::{Latencies, StateCounts, Stats, Windows};
@@ -148,6 +149,14 @@ impl Store for StandIn {
         beyond()
     }
     async fn release(&self, _: Held) -> Result<Fenced<()>, StoreError> {
+        beyond()
+    }
+    async fn withdraw(
+        &self,
+        _: &UserId,
+        _: &TaskId,
+        _: &IdempotencyKey,
+    ) -> Result<Withdrawn, StoreError> {
         beyond()
     }
     async fn cancel(&self, _: &UserId, _: &TaskId) -> Result<Cancelled, StoreError> {

@@ -2,6 +2,7 @@
 //! becomes a [`Draft`] first, and every draft is read by the same rules.
 
 mod callback;
+mod dedup;
 pub mod document;
 pub mod draft;
 pub mod file_reference;

@@ -60,6 +60,17 @@ pub struct TypeView<'a> {
 struct DedupView<'a> {
     #[schema(value_type = DedupModeDocument)]
     mode: DedupMode,
+    /// JSON pointers into params whose values the modes `replace`, `debounce`, `throttle` and `keep_last` match
+    /// on; empty: the whole content.
+    by: &'a [String],
+    /// With mode `debounce`: how long its tasks wait for a newer one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    delay_seconds: Option<f64>,
+    /// With mode `debounce`: how long they wait at most, from the first of the chain.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    max_delay_seconds: Option<f64>,
     /// JSON pointers into params that are no part of the work's identity.
     ignore: &'a [String],
     include_file_name: bool,
@@ -163,6 +174,11 @@ impl<'a> DedupView<'a> {
     fn of(dedup: &'a DedupPolicy) -> Self {
         DedupView {
             mode: dedup.mode,
+            by: &dedup.by,
+            delay_seconds: dedup.debounce.map(|debounce| debounce.delay.as_secs_f64()),
+            max_delay_seconds: dedup
+                .debounce
+                .map(|debounce| debounce.max_delay.as_secs_f64()),
             ignore: &dedup.ignore,
             include_file_name: dedup.file_name,
             group: dedup.group.as_deref(),

@@ -14,6 +14,7 @@ mod audit;
 mod callbacks;
 mod changes;
 mod checkpoint;
+mod conflicts;
 mod counters;
 mod create;
 mod ending;
@@ -55,11 +56,12 @@ use super::{
     Admission, AdmissionAnswer, Admitted, ApiKey, Cancelled, Checked, DueSchedules, Durability,
     Extension, Fenced, FileCursor, Firing, Forgotten, Found, Held, Holder, Lease, LeaseRequest,
     LedgerEntry, ListFilter, NewSchedule, Page, PutSchedule, RedriveFilter, Redriven, RedrivenMany,
-    Rescued, Store, StoreError, TaskResult, UnreferencedFiles,
+    Rescued, Store, StoreError, TaskResult, UnreferencedFiles, Withdrawn,
 };
 use crate::domain::digest::Sha256Digest;
 use crate::domain::file::{BlobName, File};
 use crate::domain::history::History;
+use crate::domain::idempotency_key::IdempotencyKey;
 use crate::domain::principal::UserId;
 use crate::domain::schedule::{Schedule, ScheduleName};
 use crate::domain::stats::Stats;
@@ -397,6 +399,18 @@ impl Store for EmbeddedStore {
         let (user, id) = (user.clone(), id.clone());
         self.0
             .durable(move |step| lifecycle::cancel(step, &user, &id))
+            .await
+    }
+
+    async fn withdraw(
+        &self,
+        user: &UserId,
+        id: &TaskId,
+        key: &IdempotencyKey,
+    ) -> Result<Withdrawn, StoreError> {
+        let (user, id, key) = (user.clone(), id.clone(), key.clone());
+        self.0
+            .durable(move |step| lifecycle::withdraw(step, &user, &id, &key))
             .await
     }
 

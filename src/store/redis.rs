@@ -95,11 +95,12 @@ use super::{
     Admission, Admitted, ApiKey, Cancelled, Checked, Cursor, DueSchedules, Durability, Extension,
     Fenced, FileCursor, Firing, Forgotten, Found, Guarantees, Held, Lease, LeaseRequest,
     LedgerEntry, ListFilter, Missing, NewSchedule, Page, PutSchedule, RedriveFilter, Redriven,
-    RedrivenMany, Rescued, Store, StoreError, TaskResult, UnreferencedFiles,
+    RedrivenMany, Rescued, Store, StoreError, TaskResult, UnreferencedFiles, Withdrawn,
 };
 use crate::domain::digest::Sha256Digest;
 use crate::domain::file::{BlobName, File};
 use crate::domain::history::History;
+use crate::domain::idempotency_key::IdempotencyKey;
 use crate::domain::principal::UserId;
 use crate::domain::schedule::{Schedule, ScheduleName};
 use crate::domain::stats::{Crew, Stats};
@@ -612,6 +613,18 @@ impl Store for RedisStore {
         let cancelled = lifecycle::cancel(&parts.steps, parts.root(user), user, id).await?;
         parts.signals.task_changed(id);
         Ok(cancelled)
+    }
+
+    async fn withdraw(
+        &self,
+        user: &UserId,
+        id: &TaskId,
+        key: &IdempotencyKey,
+    ) -> Result<Withdrawn, StoreError> {
+        let parts = &*self.0;
+        let withdrawn = lifecycle::withdraw(&parts.steps, parts.root(user), user, id, key).await?;
+        parts.signals.task_changed(id);
+        Ok(withdrawn)
     }
 
     async fn redrive(&self, user: &UserId, id: &TaskId) -> Result<Redriven, StoreError> {

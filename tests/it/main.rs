@@ -7,6 +7,7 @@ mod audit;
 mod batches;
 mod callbacks;
 mod chores;
+mod conflicts;
 mod connection;
 mod cors_and_proxies;
 mod crash;

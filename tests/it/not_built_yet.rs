@@ -6,38 +6,6 @@ use serde_json::json;
 use crate::support::Setup;
 
 #[tokio::test]
-async fn members_that_are_not_built_yet_are_refused() {
-    let service = Setup::new().start().await;
-    let client = service.client();
-    for mode in ["replace", "debounce", "throttle", "keep_last"] {
-        let task = json!({"type": "echo", "dedup": {"mode": mode}});
-        let problem = client
-            .submit(&task, "k")
-            .await
-            .problem(422, "validation-failed");
-        assert_eq!(problem["errors"][0]["pointer"], "/dedup/mode", "{mode}");
-    }
-    let by = json!({"type": "echo", "dedup": {"by": ["/a"]}});
-    client
-        .submit(&by, "k")
-        .await
-        .problem(422, "validation-failed");
-    let id = client
-        .submit(&json!({"type": "echo", "delay_seconds": 60}), "k")
-        .await
-        .id();
-    let cancel = client
-        .post(&format!("/v1/tasks/{id}/cancel"))
-        .json(&json!({"key": "k"}));
-    assert_eq!(cancel.send().await.status, 422);
-    assert_eq!(
-        client.task(&id).await["state"],
-        "scheduled",
-        "the task was cancelled for all"
-    );
-}
-
-#[tokio::test]
 async fn routes_that_are_not_built_yet_are_not_found() {
     let service = Setup::new().start().await;
     let client = service.client();

@@ -87,20 +87,38 @@ impl ToSchema for ItemDocument {
 pub struct DedupDocument {
     #[schema(nullable = false)]
     mode: Option<DedupModeDocument>,
-    /// How long the succeeded task answers for its content; at most the type's longest window.
+    /// With `replace`, `debounce`, `throttle` and `keep_last`: JSON pointers into params whose values tell what is in
+    /// conflict; a value that is not there is another one than null. Default: as the type says, or the whole content.
+    #[schema(nullable = false, min_items = 1, max_items = 16)]
+    by: Option<Vec<String>>,
+    /// With `debounce`, and required there unless the type says it: start so long after the newest submission.
+    #[schema(nullable = false, minimum = 0, maximum = 31_622_400)]
+    delay_seconds: Option<f64>,
+    /// With `debounce`: start no later than so long after the first submission of the chain. Default: ten delays, or
+    /// as the type says.
+    #[schema(nullable = false, minimum = 0, maximum = 31_622_400)]
+    max_delay_seconds: Option<f64>,
+    /// How long the succeeded task answers for its content, or with `throttle` how long the task answers from its
+    /// admission on; at most the type's longest window.
     #[schema(nullable = false)]
     window_seconds: Option<u64>,
 }
 
 /// `return`: a duplicate gets the existing task. `reject`: it gets a 409 that names the task. `none`: no
-/// match by content is made.
+/// match by content is made. The others look at what `by` names: `replace` takes the place of a task that waits,
+/// `debounce` does so and waits a while itself, `throttle` gives all submissions within a window the first one's task,
+/// `keep_last` lets one wait while another runs. The same content gets the existing task with all of them.
 #[derive(Serialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 #[schema(as = DedupMode)]
 pub enum DedupModeDocument {
     Return,
     Reject,
     None,
+    Replace,
+    Debounce,
+    Throttle,
+    KeepLast,
 }
 
 #[derive(Serialize, ToSchema)]

@@ -7,14 +7,15 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::callback;
+use super::dedup;
 use super::file_reference::FileReference;
 use super::members::Members;
 use crate::domain::callback::Callback;
 use crate::domain::idempotency_key::IdempotencyKey;
 use crate::domain::json::{self, PARAMS_DEPTH_MAX};
-use crate::domain::submission::{DedupRequest, Start, Submission};
+use crate::domain::submission::{Start, Submission};
 use crate::domain::task::Priority;
-use crate::domain::task_type::{DedupMode, FilesRule, TaskType, TaskTypes};
+use crate::domain::task_type::{FilesRule, TaskType, TaskTypes};
 use crate::domain::timestamp::Timestamp;
 use crate::http::code::Code;
 use crate::http::problem::Problem;
@@ -39,9 +40,6 @@ pub struct Drafted {
 }
 
 impl Draft {
-    const DEDUP_PLANNED: &[&str] = &["by", "delay_seconds", "max_delay_seconds"];
-    const MODES_PLANNED: &[&str] = &["replace", "debounce", "throttle", "keep_last"];
-
     /// Reads a JSON submission; what is not JSON, or not an object, ends here.
     pub fn from_json(text: &[u8]) -> Result<Self, Problem> {
         if text.is_empty() {
@@ -144,7 +142,7 @@ impl Draft {
         });
         let tags = tags(&mut members);
         let references = references(&mut members, carries, task_type.as_deref());
-        let dedup = dedup(&mut members, task_type.as_deref());
+        let dedup = dedup::take(&mut members, task_type.as_deref(), start);
         let callback = callback::take(&mut members, types);
         let params = params(&mut members, task_type.as_deref());
         match (members.take("type"), &task_type) {
@@ -262,32 +260,6 @@ fn tags(members: &mut Members) -> BTreeMap<String, String> {
     }
     members.refuse_all(wrong.violations(&[]));
     tags
-}
-
-fn dedup(members: &mut Members, task_type: Option<&TaskType>) -> DedupRequest {
-    let mut dedup = DedupRequest::default();
-    let Some(sent) = members.object("dedup") else {
-        return dedup;
-    };
-    let mut sent = Members::new("/dedup", sent);
-    match sent.text("mode").as_deref() {
-        None => {}
-        Some("return") => dedup.mode = Some(DedupMode::Return),
-        Some("reject") => dedup.mode = Some(DedupMode::Reject),
-        Some("none") => dedup.mode = Some(DedupMode::None),
-        Some(mode) if Draft::MODES_PLANNED.contains(&mode) => {
-            sent.refuse("mode", "this mode is not supported yet");
-        }
-        Some(_) => sent.refuse("mode", "must be return, reject or none"),
-    }
-    let window_max = task_type.map_or(Duration::MAX, |t| t.dedup.window_max);
-    let expected = format!("must be an integer from 0 to {}", window_max.as_secs());
-    dedup.window = sent.read("window_seconds", &expected, |value| {
-        let window = Duration::from_secs(value.as_u64()?);
-        (window <= window_max).then_some(window)
-    });
-    members.refuse_all(sent.violations(Draft::DEDUP_PLANNED));
-    dedup
 }
 
 fn references(

@@ -6,7 +6,7 @@ use crate::config::defaults::Defaults;
 use crate::domain::callback::Callback;
 use crate::domain::retry::RetryPolicy;
 use crate::domain::schema::ParamsSchema;
-use crate::domain::task_type::{DedupPolicy, OnOlderVersion, Retention, RunnerSpec};
+use crate::domain::task_type::{DedupMode, DedupPolicy, OnOlderVersion, Retention, RunnerSpec};
 
 const NOW: Timestamp = Timestamp::from_ms(1_800_000_000_000);
 
@@ -23,6 +23,8 @@ fn task_type(name: &str, files: FilesRule) -> TaskType {
         files,
         dedup: DedupPolicy {
             mode: DedupMode::Return,
+            by: Vec::new(),
+            debounce: None,
             ignore: Vec::new(),
             file_name: false,
             group: None,
@@ -115,8 +117,7 @@ fn all_that_is_wrong_is_said_at_once() {
         pointers,
         [
             "/callback_url",
-            "/dedup/by",
-            "/dedup/mode",
+            "/dedup/delay_seconds",
             "/dedup/window_seconds",
             "/delay_seconds",
             "/extra",
@@ -129,6 +130,67 @@ fn all_that_is_wrong_is_said_at_once() {
             "/tags/a",
         ]
     );
+}
+
+#[test]
+fn conflict_modes_are_read_and_their_mistakes_are_named() {
+    let of = |dedup: Value| json!({"type": "echo", "params": {"n": 1}, "dedup": dedup});
+    let read_one = |dedup: Value| read(&of(dedup), REFERENCES).unwrap().submission;
+    let submission = read_one(json!({
+        "mode": "debounce", "by": ["/n"], "delay_seconds": 1.5, "max_delay_seconds": 60,
+    }));
+    assert_eq!(submission.mode(), DedupMode::Debounce);
+    assert_eq!(submission.dedup.by, Some(vec!["/n".to_owned()]));
+    let debounce = submission.debounce().unwrap();
+    assert_eq!(debounce.delay, Duration::from_millis(1500));
+    assert_eq!(debounce.max_delay, Duration::from_secs(60));
+    let short = read_one(json!({"mode": "debounce", "delay_seconds": 2}));
+    assert_eq!(short.debounce().unwrap().max_delay, Duration::from_secs(20));
+    for mode in ["replace", "throttle", "keep_last"] {
+        let made = read_one(json!({"mode": mode, "by": ["/n", "/m~1o"]}));
+        assert_eq!(made.mode().name(), mode);
+    }
+    for (dedup, pointer) in [
+        (json!({"mode": "newest"}), "/dedup/mode"),
+        (json!({"mode": "debounce"}), "/dedup/delay_seconds"),
+        (
+            json!({"mode": "debounce", "delay_seconds": -1}),
+            "/dedup/delay_seconds",
+        ),
+        (
+            json!({"mode": "debounce", "delay_seconds": 5, "max_delay_seconds": 4}),
+            "/dedup/max_delay_seconds",
+        ),
+        (
+            json!({"mode": "replace", "delay_seconds": 5}),
+            "/dedup/delay_seconds",
+        ),
+        (json!({"by": ["/n"]}), "/dedup/by"),
+        (json!({"mode": "none", "by": ["/n"]}), "/dedup/by"),
+        (json!({"mode": "reject", "by": ["/n"]}), "/dedup/by"),
+        (json!({"mode": "replace", "by": []}), "/dedup/by"),
+        (json!({"mode": "replace", "by": "/n"}), "/dedup/by"),
+        (json!({"mode": "replace", "by": ["n"]}), "/dedup/by"),
+        (
+            json!({"mode": "replace", "by": vec!["/n"; 17]}),
+            "/dedup/by",
+        ),
+    ] {
+        let (code, pointers) = refused(&of(dedup.clone()));
+        assert_eq!(code, Code::ValidationFailed, "{dedup}");
+        assert_eq!(pointers, [pointer], "{dedup}");
+    }
+    let bare = json!({"type": "echo", "dedup": {"mode": "replace", "by": ["/n"]}});
+    assert_eq!(refused(&bare).1, ["/dedup/by"]);
+    let debounced = json!({"mode": "debounce", "delay_seconds": 5});
+    for (member, value) in [
+        ("run_at", json!("2001-01-01T00:00:00Z")),
+        ("delay_seconds", json!(7)),
+    ] {
+        let mut both = of(debounced.clone());
+        both[member] = value;
+        assert_eq!(refused(&both).1, [format!("/{member}")]);
+    }
 }
 
 #[test]

@@ -35,6 +35,8 @@ fn attempt() -> (Attempt, mpsc::Receiver<Progress>) {
         outcome: None,
         error: None,
         duplicates: 0,
+        superseded_by: None,
+        throttles_until: None,
         changes: Default::default(),
     };
     let attempt = Attempt {

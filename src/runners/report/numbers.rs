@@ -223,7 +223,7 @@ async fn most_repeated(
                 duplicates: task.duplicates,
                 listed: entries.len() as u64,
                 listed_by_key: by(MatchedBy::IdempotencyKey),
-                listed_by_fingerprint: by(MatchedBy::Fingerprint),
+                listed_by_fingerprint: by(MatchedBy::Fingerprint) + by(MatchedBy::DedupBy),
                 listed_seconds_saved: seconds(entries.iter().map(|e| e.seconds_saved).sum()),
                 newest_at: entries.first().map(|entry| entry.at),
             });

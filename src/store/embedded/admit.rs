@@ -1,5 +1,6 @@
 //! The decision: new, a duplicate, or refused.
 
+use super::conflicts::throttling;
 use super::create::{create, unknown_file};
 use super::join::{join, replay};
 use super::key::BoundKey;
@@ -22,6 +23,8 @@ enum Verdict {
         key: Box<BoundKey>,
     },
     ByFingerprint(Box<Record>),
+    /// Other content, which the task throttles.
+    ByValues(Box<Record>),
     KeyReused {
         differs: Vec<String>,
     },
@@ -41,6 +44,12 @@ pub fn admit(
     notes: &Notes,
     queue_max: u64,
 ) -> rusqlite::Result<Admitted> {
+    // The same step once more, after its outcome was unknown: another one may have taken the task's place since.
+    if admission.matching.is_some()
+        && let Some(record) = Record::by_id(&step.sql, &admission.user, &admission.task_id)?
+    {
+        return Ok(Admitted::New(answer(record.task, None)));
+    }
     match judge(&step.sql, admission, step.now)? {
         Verdict::KeyForgotten => Ok(Admitted::KeyForgotten),
         Verdict::KeyReused { differs } => {
@@ -57,7 +66,10 @@ pub fn admit(
         Verdict::ByFingerprint(record) if admission.submission.mode() == DedupMode::Reject => {
             Ok(Admitted::Rejected(Box::new(record.task)))
         }
-        Verdict::ByFingerprint(record) => join(step, admission, *record, notes),
+        Verdict::ByFingerprint(record) => {
+            join(step, admission, *record, MatchedBy::Fingerprint, notes)
+        }
+        Verdict::ByValues(record) => join(step, admission, *record, MatchedBy::DedupBy, notes),
         Verdict::New(place) => create(step, admission, place, queue_max),
     }
 }
@@ -76,6 +88,11 @@ pub fn check(sql: &Sql<'_>, admission: &Admission, now: Timestamp) -> rusqlite::
             task: Box::new(record.task),
             matched_by: MatchedBy::Fingerprint,
         },
+        Verdict::ByValues(record) => Checked::Duplicate {
+            expires_at: Some(record.task.created_at.plus(record.window)),
+            task: Box::new(record.task),
+            matched_by: MatchedBy::DedupBy,
+        },
         Verdict::New(_) => match unknown_file(sql, admission)? {
             Some(sha256) => Checked::FileUnknown(sha256),
             None => Checked::New,
@@ -91,6 +108,17 @@ fn judge(sql: &Sql<'_>, admission: &Admission, now: Timestamp) -> rusqlite::Resu
     }
     if admission.submission.mode() == DedupMode::None {
         return Ok(Verdict::New(Place::default()));
+    }
+    if admission.submission.mode() == DedupMode::Throttle
+        && let Some(record) = throttling(sql, admission, now)?
+    {
+        let record = Box::new(record);
+        return Ok(
+            match record.task.fingerprint == Some(admission.fingerprint) {
+                true => Verdict::ByFingerprint(record),
+                false => Verdict::ByValues(record),
+            },
+        );
     }
     let mut place = Place::default();
     if let Some(record) = Record::by_fingerprint(sql, &admission.user, &admission.fingerprint)? {

@@ -102,6 +102,8 @@ fn delivery(
         outcome: None,
         error: None,
         duplicates: 0,
+        superseded_by: None,
+        throttles_until: None,
         changes: Default::default(),
     };
     Ok(Record {
@@ -121,5 +123,9 @@ fn delivery(
         claim: 0,
         failures: Failures::default(),
         callbacks: Vec::new(),
+        matching: None,
+        chained_at: None,
+        behind: false,
+        keyless: false,
     })
 }

@@ -3,8 +3,9 @@
 use rusqlite::params;
 
 use super::admit::{Place, answer};
+use super::conflicts::Conflicts;
 use super::key::BoundKey;
-use super::record::{Record, Submitted, fingerprint_hash, id_hash};
+use super::record::{Record, Submitted, fingerprint_hash, id_hash, short_hash};
 use super::step::{Sql, Step};
 use super::{callbacks, file};
 use crate::domain::digest::Sha256Digest;
@@ -25,7 +26,9 @@ pub fn create(
     if let Some(record) = Record::by_id(&step.sql, &admission.user, &admission.task_id)? {
         return Ok(Admitted::New(answer(record.task, None)));
     }
-    let is_full = step.effects.unfinished >= i64::try_from(queue_max).unwrap_or(i64::MAX);
+    let conflicts = Conflicts::of(step, admission)?;
+    let unfinished = step.effects.unfinished - conflicts.giving_way.len() as i64;
+    let is_full = unfinished >= i64::try_from(queue_max).unwrap_or(i64::MAX);
     if is_full && !SeededFault::QueueWithoutBound.is_on() {
         return Ok(Admitted::QueueFull);
     }
@@ -33,7 +36,10 @@ pub fn create(
         return Ok(Admitted::FileUnknown(sha256));
     }
     let (files, disowned) = take_files(step, admission)?;
-    let record = insert(step, new_record(step, admission, place, files))?;
+    let mut record = new_record(step, admission, place, files);
+    let ignored = conflicts.enter(&mut record, admission, step.now);
+    let record = insert(step, record)?;
+    conflicts.supersede(step, &record.task.id)?;
     if let Some(key) = &admission.key
         && !SeededFault::KeyNotBound.is_on()
     {
@@ -52,6 +58,7 @@ pub fn create(
         None => step.effects.work = true,
     }
     Ok(Admitted::New(AdmissionAnswer {
+        ignored,
         disowned,
         ..answer(record.task, None)
     }))
@@ -136,6 +143,9 @@ fn new_record(step: &Step<'_>, admission: &Admission, place: Place, files: Vec<F
         outcome: None,
         error: None,
         duplicates: 0,
+        superseded_by: None,
+        throttles_until: (submission.mode() == DedupMode::Throttle)
+            .then(|| step.now.plus(submission.window())),
         changes: Default::default(),
     };
     Record {
@@ -155,24 +165,17 @@ fn new_record(step: &Step<'_>, admission: &Admission, place: Place, files: Vec<F
         claim: place.claim,
         failures: place.failures,
         callbacks: submission.callback.iter().cloned().collect(),
+        matching: admission.matching,
+        chained_at: None,
+        behind: false,
+        keyless: false,
     }
 }
 
 /// Writes the row of a task that is new, and its tags.
 pub fn insert(step: &Step<'_>, mut record: Record) -> rusqlite::Result<Record> {
     let task = &record.task;
-    let submitted = Submitted {
-        params: task.params.clone(),
-        files: task.files.clone(),
-        tags: task.tags.clone(),
-        scheduled_at: task.scheduled_at.map(Timestamp::as_ms),
-        window_ms: u64::try_from(record.window.as_millis()).unwrap_or(u64::MAX),
-        budget: record.budget,
-        retention: record.retention,
-        key: record.key.clone(),
-    };
-    let submitted = serde_json::to_string(&submitted)
-        .map_err(|e| rusqlite::Error::ToSqlConversionFailure(e.into()))?;
+    let submitted = Submitted::of(&record).to_json()?;
     let callbacks = callbacks::column(&record.callbacks)?;
     let state = match SeededFault::QueuedApart.is_on() {
         true => State::Scheduled,
@@ -181,7 +184,8 @@ pub fn insert(step: &Step<'_>, mut record: Record) -> rusqlite::Result<Record> {
     step.sql.execute(
         "INSERT INTO task (id, id_hash, user, type, state, fingerprint, fingerprint_hash, claim, resubmissions, \
          first_failed_at, priority, max_attempts, created_at, ready_at, due_at, submission, \
-         callbacks) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
+         callbacks, matching, matching_hash, throttles, chained_at, behind) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, \
+         ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22)",
         params![
             task.id.as_str(),
             id_hash(&task.id),
@@ -199,7 +203,12 @@ pub fn insert(step: &Step<'_>, mut record: Record) -> rusqlite::Result<Record> {
             record.ready_at.map(Timestamp::as_ms),
             record.due_at.map(Timestamp::as_ms),
             submitted,
-            callbacks
+            callbacks,
+            record.matching.map(|matching| *matching.digest().as_bytes()),
+            record.matching.map(|matching| short_hash(matching.digest())),
+            task.throttles_until.is_some(),
+            record.chained_at.map(Timestamp::as_ms),
+            record.behind
         ],
     )?;
     record.seq = step.sql.last_insert_rowid();

@@ -7,7 +7,7 @@ use super::file;
 use super::key::BoundKey;
 use super::record::{Record, StoredBlob, TOMBSTONE, result_kind};
 use super::step::Step;
-use super::{callbacks, changes};
+use super::{callbacks, changes, conflicts};
 use crate::domain::file::BlobName;
 use crate::domain::task::{Outcome, State, TaskError};
 use crate::domain::timestamp::Timestamp;
@@ -16,10 +16,11 @@ use crate::store::TaskResult;
 /// Records success.
 pub fn succeed(step: &mut Step<'_>, record: &Record, result: &TaskResult) -> rusqlite::Result<()> {
     let retention = record.retention;
-    let dedup_expires_at = record
+    let answers_until = record
         .task
-        .fingerprint
-        .map(|_| step.now.plus(record.window));
+        .throttles_until
+        .unwrap_or(step.now.plus(record.window));
+    let dedup_expires_at = record.task.fingerprint.map(|_| answers_until);
     let result_until = step
         .now
         .plus(retention.result.max(retention.key).max(record.window));
@@ -56,7 +57,8 @@ pub fn succeed(step: &mut Step<'_>, record: &Record, result: &TaskResult) -> rus
     if record.task.attempt > 1 {
         step.tally(&record.task.user, |tally| tally.retry_successes += 1);
     }
-    end(step, record, State::Succeeded)
+    end(step, record, State::Succeeded)?;
+    conflicts::make_way(step, record)
 }
 
 /// Ends the task as failed or cancelled. `held`: a cancelled attempt may still be running.
@@ -87,7 +89,7 @@ pub fn give_up(
     let error = error.map_err(|e| rusqlite::Error::ToSqlConversionFailure(e.into()))?;
     step.sql.execute(
         "UPDATE task SET state = ?2, held = ?3, worker = iif(?3, worker, NULL), finished_at = ?4, due_at = ?5, kept_until = ?6, ready_at = NULL, \
-         error = ifnull(?7, error), first_failed_at = ?8 WHERE seq = ?1",
+         behind = 0, error = ifnull(?7, error), first_failed_at = ?8 WHERE seq = ?1",
         params![
             record.seq,
             state as i64,
@@ -102,7 +104,12 @@ pub fn give_up(
     if state == State::Failed {
         step.tally(&record.task.user, |tally| tally.failures += 1);
     }
-    end(step, record, state)
+    end(step, record, state)?;
+    // One that gives way to another makes none.
+    match held || record.task.superseded_by.is_some() {
+        true => Ok(()),
+        false => conflicts::make_way(step, record),
+    }
 }
 
 fn end(step: &mut Step<'_>, record: &Record, state: State) -> rusqlite::Result<()> {
@@ -137,7 +144,7 @@ pub fn confirm_stopped(step: &mut Step<'_>, record: &Record) -> rusqlite::Result
         [record.seq],
     )?;
     step.changed(&record.task.id);
-    Ok(())
+    conflicts::make_way(step, record)
 }
 
 /// Does what an ended task's deadline asks for. Gives the copy that nobody owns now.
@@ -188,6 +195,7 @@ pub fn forget(step: &mut Step<'_>, record: &Record) -> rusqlite::Result<Option<B
     let buried_at = step.now.plus(record.retention.key).max(named_until);
     step.sql.execute(
         "UPDATE task SET state = ?2, due_at = ?3, fingerprint = NULL, fingerprint_hash = NULL, \
+         matching = NULL, matching_hash = NULL, superseded_by = NULL, \
          result_kind = 0, result = NULL, error = NULL, \
          progress = NULL, trail = NULL, callbacks = NULL, submission = ?4 WHERE seq = ?1",
         params![record.seq, TOMBSTONE, buried_at.as_ms(), emptied(record)?],

@@ -9,10 +9,11 @@ use super::key::BoundKey;
 use super::record::Record;
 use super::step::{EndedEffect, Step};
 use super::suppressed::{Notes, Suppressed};
-use super::{callbacks, changes};
+use super::{callbacks, conflicts};
 use crate::domain::fingerprint::{Fingerprint, FingerprintRule};
 use crate::domain::submission::{Start, Submission};
 use crate::domain::task::{Outcome, State, Task};
+use crate::domain::task_type::DedupMode;
 use crate::domain::timestamp::Timestamp;
 use crate::store::ended::{EndedTask, Name};
 use crate::store::{Admission, AdmissionAnswer, Admitted, LedgerEntry, MatchedBy};
@@ -26,7 +27,12 @@ pub fn replay(
     notes: &Notes,
 ) -> rusqlite::Result<Admitted> {
     let matched_by = MatchedBy::IdempotencyKey;
-    let ignored = apply(step, &admission.submission, &mut record)?;
+    let ignored = apply(
+        step,
+        &admission.submission,
+        &mut record,
+        MatchedBy::IdempotencyKey,
+    )?;
     let recorded = Some((key.fingerprint, key.rule.clone()));
     let task = suppress(
         step,
@@ -45,15 +51,21 @@ pub fn replay(
     Ok(Admitted::Duplicate { answer, matched_by })
 }
 
-/// A duplicate by its content; its key names the task from now on.
+/// A duplicate by its content, or by what it matches on; its key names the task from now on.
 pub fn join(
     step: &mut Step<'_>,
     admission: &Admission,
     mut record: Record,
+    matched_by: MatchedBy,
     notes: &Notes,
 ) -> rusqlite::Result<Admitted> {
-    let matched_by = MatchedBy::Fingerprint;
-    let ignored = apply(step, &admission.submission, &mut record)?;
+    let ignored = apply(step, &admission.submission, &mut record, matched_by)?;
+    if admission.key.is_none() && !record.task.state.is_ended() {
+        step.sql.execute(
+            "UPDATE task SET keyless = 1 WHERE seq = ?1 AND keyless = 0",
+            [record.seq],
+        )?;
+    }
     let key_expires_at = match &admission.key {
         // Its attempt has not confirmed yet that it stopped; the key stays free for the work anew.
         Some(_) if record.task.state == State::Cancelled => None,
@@ -104,6 +116,7 @@ fn apply(
     step: &mut Step<'_>,
     submission: &Submission,
     record: &mut Record,
+    matched_by: MatchedBy,
 ) -> rusqlite::Result<Vec<&'static str>> {
     let waits = matches!(
         record.task.state,
@@ -119,8 +132,16 @@ fn apply(
         )?;
         record.task.priority = priority;
     }
-    if record.task.state == State::Scheduled {
-        let start = submission.starts_at(step.now).unwrap_or(step.now);
+    if submission.mode() == DedupMode::Debounce && record.chained_at.is_some() {
+        // What was submitted before puts nothing off.
+        if matched_by != MatchedBy::IdempotencyKey {
+            conflicts::put_off(step, submission, record)?;
+        }
+    } else if record.task.state == State::Scheduled && !record.behind {
+        let start = match submission.debounce() {
+            Some(debounce) => step.now.plus(debounce.delay),
+            None => submission.starts_at(step.now).unwrap_or(step.now),
+        };
         if record.due_at.is_some_and(|due| start < due) {
             start_sooner(step, record, start)?;
         }
@@ -147,20 +168,7 @@ fn start_sooner(
         step.due(start);
         return Ok(());
     }
-    step.sql.execute(
-        "UPDATE task SET state = ?2, due_at = NULL, ready_at = ?3 WHERE seq = ?1",
-        params![record.seq, State::Queued as i64, step.now.as_ms()],
-    )?;
-    let task = &mut record.task;
-    step.moved(
-        &task.user,
-        &task.task_type,
-        Some(task.state),
-        Some(State::Queued),
-    );
-    task.state = State::Queued;
-    step.effects.work = true;
-    changes::moved(step, record.seq, &task.id, State::Queued)
+    conflicts::start_now(step, record)
 }
 
 /// Notes the duplicate for the ledger, remembers an ended task for the next one, and gives the task as
@@ -199,12 +207,14 @@ fn suppress(
     if record.task.state == State::Succeeded
         && !matches!(task.outcome, Some(Outcome::Expired) | None)
         && !is_of_older_version
+        // What throttles is asked anew each time.
+        && matched_by != MatchedBy::DedupBy
     {
         let name = match (matched_by, &admission.key) {
             (MatchedBy::IdempotencyKey, Some(key)) => {
                 Name::Key(admission.user.clone(), key.clone())
             }
-            (MatchedBy::IdempotencyKey | MatchedBy::Fingerprint, _) => {
+            (MatchedBy::IdempotencyKey | MatchedBy::Fingerprint | MatchedBy::DedupBy, _) => {
                 Name::Fingerprint(admission.user.clone(), admission.fingerprint)
             }
         };

@@ -59,7 +59,7 @@ impl BoundKey {
         let ended = record.task.state.is_ended() || SeededFault::KeyExpiresWhileItRuns.is_on();
         let expires_at = ended.then(|| step.now.plus(record.retention.key));
         step.sql.execute(
-            "INSERT INTO key VALUES (?9, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0)",
+            "INSERT INTO key VALUES (?9, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, 0)",
             params![
                 admission.user.as_str(),
                 key.as_str(),
@@ -105,6 +105,21 @@ impl BoundKey {
             params![record.seq, step.now.plus(record.retention.key).as_ms()],
         )?;
         Ok(())
+    }
+
+    /// Whoever has the key wants its task no more. Gives how many keys are left whose clients do.
+    pub fn withdraw(
+        step: &Step<'_>,
+        key: &BoundKey,
+        name: &IdempotencyKey,
+    ) -> rusqlite::Result<u64> {
+        step.sql.execute(
+            "UPDATE key SET withdrawn = 1 WHERE task = ?1 AND key = ?2",
+            params![key.seq, name.as_str()],
+        )?;
+        step.sql
+            .prepare_cached("SELECT count(*) FROM key WHERE task = ?1 AND withdrawn = 0")?
+            .query_row([key.seq], |row| row.get(0))
     }
 
     /// Until when some key names the task.

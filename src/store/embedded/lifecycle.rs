@@ -3,14 +3,18 @@
 use rusqlite::params;
 
 use super::changes;
+use super::conflicts;
 use super::ending;
 use super::key::BoundKey;
 use super::record::{COLUMNS, Record, result_kind};
 use super::step::{Sql, Step};
+use crate::domain::idempotency_key::IdempotencyKey;
 use crate::domain::principal::UserId;
 use crate::domain::standing::Standing;
 use crate::domain::task::{State, TaskId};
-use crate::store::{Cancelled, Cursor, Forgotten, Missing, RedriveFilter, Redriven, RedrivenMany};
+use crate::store::{
+    Cancelled, Cursor, Forgotten, Missing, RedriveFilter, Redriven, RedrivenMany, Withdrawn,
+};
 
 /// Tasks that one step of a bulk redrive looks at, at most.
 const REDRIVE_LOOKED_AT_MAX: usize = 500;
@@ -51,6 +55,36 @@ pub fn cancel(step: &mut Step<'_>, user: &UserId, id: &TaskId) -> rusqlite::Resu
             })
         }
     }
+}
+
+/// One key's interest ends; the last one that goes cancels the task.
+pub fn withdraw(
+    step: &mut Step<'_>,
+    user: &UserId,
+    id: &TaskId,
+    key: &IdempotencyKey,
+) -> rusqlite::Result<Withdrawn> {
+    let record = match find(&step.sql, user, id)? {
+        Ok(record) => record,
+        Err(missing) => return Ok(Withdrawn::Cancelled(Cancelled::Unknown(missing))),
+    };
+    if matches!(record.task.state, State::Succeeded | State::Failed) {
+        return Ok(Withdrawn::Cancelled(Cancelled::Ended(Box::new(
+            record.task,
+        ))));
+    }
+    let bound = BoundKey::find(&step.sql, user, key, step.now)?;
+    let Some(bound) = bound.filter(|bound| bound.seq == record.seq) else {
+        return Ok(Withdrawn::KeyUnknown);
+    };
+    if record.task.state != State::Cancelled {
+        let others = BoundKey::withdraw(step, &bound, key)?;
+        // Those without a key count as one.
+        if others > 0 || record.keyless || record.key.is_none() {
+            return Ok(Withdrawn::Wanted(Box::new(record.task)));
+        }
+    }
+    cancel(step, user, id).map(Withdrawn::Cancelled)
 }
 
 pub fn redrive(step: &mut Step<'_>, user: &UserId, id: &TaskId) -> rusqlite::Result<Redriven> {
@@ -124,6 +158,9 @@ fn run_again(step: &mut Step<'_>, record: Record) -> rusqlite::Result<Redriven> 
     if record.held {
         return Ok(Redriven::Blocked(record.task.id));
     }
+    if let Some(other) = conflicts::blocking(&step.sql, &record)? {
+        return Ok(Redriven::Blocked(other));
+    }
     let mut claim = record.claim;
     if let Some(fingerprint) = &record.task.fingerprint
         && let Some(other) = Record::by_fingerprint(&step.sql, &record.task.user, fingerprint)?
@@ -146,9 +183,14 @@ fn run_again(step: &mut Step<'_>, record: Record) -> rusqlite::Result<Redriven> 
     step.sql.execute(
         "UPDATE task SET state = ?2, max_attempts = attempt + ?3, ready_at = ?4, finished_at = NULL, due_at = NULL, \
          dedup_expires_at = NULL, result_until = NULL, kept_until = NULL, result_kind = ?5, result = NULL, \
-         progress = NULL, error = NULL, \
+         progress = NULL, error = NULL, superseded_by = NULL, keyless = 1, \
          claim = ?6, resubmissions = 0, first_failed_at = NULL WHERE seq = ?1",
         params![record.seq, State::Queued as i64, record.budget, step.now.as_ms(), result_kind::NONE, claim],
+    )?;
+    // It is wanted again, by whoever asks for it and by all who did.
+    step.sql.execute(
+        "UPDATE key SET withdrawn = 0 WHERE task = ?1 AND withdrawn = 1",
+        [record.seq],
     )?;
     BoundKey::stop_retention(step, &record)?;
     step.moved(

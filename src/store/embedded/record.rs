@@ -15,6 +15,7 @@ use crate::domain::digest::Sha256Digest;
 use crate::domain::event::Changes;
 use crate::domain::file::{BlobName, File};
 use crate::domain::fingerprint::Fingerprint;
+use crate::domain::matching::Matching;
 use crate::domain::principal::UserId;
 use crate::domain::standing::Failures;
 use crate::domain::task::{FencingToken, Outcome, Priority, State, Task, TaskId};
@@ -49,6 +50,14 @@ pub struct Record {
     pub failures: Failures,
     /// Who is told of its end.
     pub callbacks: Vec<Callback>,
+    /// What it has in common with those that it is in conflict with.
+    pub matching: Option<Matching>,
+    /// Since when its chain of debounced tasks waits.
+    pub chained_at: Option<Timestamp>,
+    /// Whether it waits for the end of another one.
+    pub behind: bool,
+    /// Whether submissions without a key have joined it.
+    pub keyless: bool,
 }
 
 /// What is written once, at admission, and never searched for.
@@ -66,6 +75,26 @@ pub struct Submitted {
     pub retention: Retention,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
+}
+
+impl Submitted {
+    pub fn of(record: &Record) -> Self {
+        let task = &record.task;
+        Submitted {
+            params: task.params.clone(),
+            files: task.files.clone(),
+            tags: task.tags.clone(),
+            scheduled_at: task.scheduled_at.map(Timestamp::as_ms),
+            window_ms: u64::try_from(record.window.as_millis()).unwrap_or(u64::MAX),
+            budget: record.budget,
+            retention: record.retention,
+            key: record.key.clone(),
+        }
+    }
+
+    pub fn to_json(&self) -> rusqlite::Result<String> {
+        serde_json::to_string(self).map_err(|e| rusqlite::Error::ToSqlConversionFailure(e.into()))
+    }
 }
 
 impl Record {
@@ -108,6 +137,11 @@ impl Record {
             Ok(row.get::<_, Option<i64>>(index)?.map(Timestamp::from_ms))
         };
         let fingerprint = row.get::<_, Option<[u8; 32]>>(5)?;
+        let created_at = Timestamp::from_ms(row.get(11)?);
+        let window = Duration::from_millis(submission.window_ms);
+        let throttles: bool = row.get(32)?;
+        let matching = row.get::<_, Option<[u8; 32]>>(31)?;
+        let superseded_by = row.get_ref(35)?.as_str_or_null()?;
         let next_attempt_at = time(15)?.filter(|_| state == State::Retrying as i64);
         let task = Task {
             id: known(1, TaskId::parse(row.get_ref(1)?.as_str()?))?,
@@ -126,7 +160,7 @@ impl Record {
             attempt: row.get(7)?,
             max_attempts: row.get(8)?,
             progress: optional_json(row, 21)?,
-            created_at: Timestamp::from_ms(row.get(11)?),
+            created_at,
             scheduled_at: submission.scheduled_at.map(Timestamp::from_ms),
             started_at: time(13)?,
             finished_at: time(14)?,
@@ -135,6 +169,8 @@ impl Record {
             outcome: read_outcome(row)?,
             error: optional_json(row, 22)?,
             duplicates: row.get(19)?,
+            superseded_by: superseded_by.and_then(TaskId::parse),
+            throttles_until: throttles.then(|| created_at.plus(window)),
             changes: Changes::new(
                 row.get(28)?,
                 row.get_ref(29)?.as_bytes_or_null()?.unwrap_or_default(),
@@ -150,7 +186,7 @@ impl Record {
             due_at: time(15)?,
             result_until: time(17)?,
             kept_until: time(18)?,
-            window: Duration::from_millis(submission.window_ms),
+            window,
             budget: submission.budget,
             retention: submission.retention,
             key: submission.key,
@@ -160,6 +196,10 @@ impl Record {
                 first_failed_at: time(27)?,
             },
             callbacks: optional_json(row, 30)?.unwrap_or_default(),
+            matching: matching.map(|bytes| Matching::from_digest(Sha256Digest::from_bytes(bytes))),
+            chained_at: time(33)?,
+            behind: row.get(34)?,
+            keyless: row.get(36)?,
         })
     }
 
@@ -182,7 +222,7 @@ impl Record {
 pub const COLUMNS: &str = "seq, id, user, type, state, fingerprint, priority, attempt, max_attempts, token, held, \
      created_at, ready_at, started_at, finished_at, due_at, dedup_expires_at, result_until, kept_until, duplicates, \
      result_kind, progress, error, submission, result, claim, resubmissions, first_failed_at, \
-     revision, trail, callbacks";
+     revision, trail, callbacks, matching, throttles, chained_at, behind, superseded_by, keyless";
 
 /// 64 bits of the id's random ones.
 pub fn id_hash(id: &TaskId) -> i64 {

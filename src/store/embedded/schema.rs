@@ -9,7 +9,7 @@ use rusqlite::{Connection, OpenFlags};
 const APPLICATION_ID: i32 = 0x4a4f_6e65;
 
 /// The schema that this code reads and writes (`PRAGMA user_version`). A newer file is refused.
-pub const VERSION: i32 = 5;
+pub const VERSION: i32 = 6;
 
 /// Older versions of SQLite can corrupt a WAL that is reset while another connection writes.
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
@@ -127,7 +127,29 @@ fn bring_up(conn: &Connection, written: i32) -> rusqlite::Result<()> {
 }
 
 /// What each version added, in order.
-const STEPS: [&str; VERSION as usize] = [TABLES, OUTSIDE_AND_PAUSES, CHANGES, SCHEDULES, CALLBACKS];
+const STEPS: [&str; VERSION as usize] = [
+    TABLES,
+    OUTSIDE_AND_PAUSES,
+    CHANGES,
+    SCHEDULES,
+    CALLBACKS,
+    CONFLICTS,
+];
+
+/// Version 6: the conflict modes, and who wants a task.
+const CONFLICTS: &str = "
+ALTER TABLE task ADD COLUMN matching BLOB;          -- what it has in common with those that it is in conflict with
+ALTER TABLE task ADD COLUMN matching_hash INTEGER;
+ALTER TABLE task ADD COLUMN throttles INTEGER NOT NULL DEFAULT 0; -- 1: it answers for its window from its admission on
+ALTER TABLE task ADD COLUMN chained_at INTEGER;     -- since when its chain of debounced tasks waits
+ALTER TABLE task ADD COLUMN behind INTEGER NOT NULL DEFAULT 0; -- 1: it waits for the end of another
+ALTER TABLE task ADD COLUMN superseded_by TEXT;
+ALTER TABLE task ADD COLUMN keyless INTEGER NOT NULL DEFAULT 0; -- 1: submissions without a key have joined it
+CREATE INDEX task_by_matching ON task(matching_hash, seq) WHERE matching_hash IS NOT NULL;
+CREATE INDEX task_in_conflict ON task(matching_hash, seq)
+    WHERE matching_hash IS NOT NULL AND (finished_at IS NULL OR held = 1);
+ALTER TABLE key ADD COLUMN withdrawn INTEGER NOT NULL DEFAULT 0; -- 1: whoever had it wants the task no more
+";
 
 /// Version 4: schedules.
 const SCHEDULES: &str = "

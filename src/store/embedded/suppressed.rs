@@ -119,7 +119,7 @@ fn tally(step: &mut Step<'_>, one: &Suppressed) {
     step.tally(&one.user, |tally| {
         match entry.matched_by {
             MatchedBy::IdempotencyKey => tally.duplicates_by_key += 1,
-            MatchedBy::Fingerprint => tally.duplicates_by_fingerprint += 1,
+            MatchedBy::Fingerprint | MatchedBy::DedupBy => tally.duplicates_by_fingerprint += 1,
         }
         tally.cache_hits += u64::from(*cache_hit);
         tally.saved_executions += 1;

@@ -126,7 +126,9 @@ impl<'a> Question<'a> {
             root,
             room,
             recorded_rule: None,
-            with_fields: false,
+            // What is throttled has other content than its task.
+            with_fields: admission.key.is_some()
+                && admission.submission.mode() == DedupMode::Throttle,
             params: admission.submission.params_text(),
         }
     }
@@ -169,7 +171,12 @@ impl<'a> Question<'a> {
         let key = key.as_ref().map(|key| keys::key(self.root, user, key));
         let claim = match submission.mode() {
             DedupMode::None => nothing(),
-            DedupMode::Return | DedupMode::Reject => keys::claim(self.root, fingerprint),
+            DedupMode::Return
+            | DedupMode::Reject
+            | DedupMode::Replace
+            | DedupMode::Debounce
+            | DedupMode::Throttle
+            | DedupMode::KeepLast => keys::claim(self.root, fingerprint),
         };
         let body = self.body()?;
         let (short, long) = match body.len() {
@@ -212,6 +219,7 @@ impl<'a> Question<'a> {
             && submission.tags.is_empty()
             && submission.callback.is_none()
             && self.admission.older.is_empty()
+            && self.admission.matching.is_none()
     }
 
     /// What only this step needs to know, packed.
@@ -226,7 +234,7 @@ impl<'a> Question<'a> {
         let mut packed = Packed::default();
         packed
             .flag(self.is_plain())
-            .text(mode_word(submission.mode()))
+            .text(submission.mode().name())
             .number(submission.task_type.dedup.max_resubmissions.into())
             .maybe_number(priority_asked)
             .number(submission.priority().value().into())
@@ -246,14 +254,24 @@ impl<'a> Question<'a> {
             None => packed.nothing().nothing(),
         };
         let callback = submission.callback.as_ref();
+        let matching = self.admission.matching.as_ref();
         if self.with_fields {
             packed.text(&to_json(&self.admission.fields())?);
-        } else if callback.is_some() {
+        } else if callback.is_some() || matching.is_some() {
             packed.nothing();
         }
         if let Some(Callback { url, terms }) = callback {
             let terms = made_of_delivery(&self.admission.user, terms)?;
             packed.text(url).bytes(&terms);
+        } else if matching.is_some() {
+            packed.nothing().nothing();
+        }
+        if let Some(matching) = matching {
+            let debounce = submission.debounce();
+            packed
+                .bytes(matching.digest().as_bytes())
+                .maybe_number(debounce.map(|debounce| span_ms(debounce.delay)))
+                .maybe_number(debounce.map(|debounce| span_ms(debounce.max_delay)));
         }
         Ok(packed.take())
     }
@@ -431,6 +449,14 @@ async fn admitted(
             let now = Timestamp::from_ms(reply.number()?);
             Admitted::New(created(admission, question.params, now, &reply.word()?))
         }
+        "newest" => {
+            let task = Record::read(reply.part()?)?.task;
+            let files = admission.submission.files.iter().zip(&task.files);
+            let disowned = files.filter_map(not_taken).collect();
+            let is_full = reply.word()? == "full";
+            let ignored = is_full.then_some("/callback_url").into_iter().collect();
+            Admitted::New(answer(task, None, ignored, disowned))
+        }
         // The same step once more, after its outcome was unknown.
         "again" => {
             let task = Record::read(reply.part()?)?.task;
@@ -447,16 +473,14 @@ async fn admitted(
                 notes,
             )
         }
-        "by-content" => {
+        "by-content" | "by-values" => {
+            let matched_by = match word.as_str() {
+                "by-content" => MatchedBy::Fingerprint,
+                _ => MatchedBy::DedupBy,
+            };
             let told = Told::read(reply)?;
             ends::stand(steps, root, &admission.user, [&told.record.task]).await?;
-            duplicate(
-                admission,
-                told,
-                heard(MatchedBy::Fingerprint),
-                memory,
-                notes,
-            )
+            duplicate(admission, told, heard(matched_by), memory, notes)
         }
         "rejected" => {
             let task = Record::read(reply.part()?)?.task;
@@ -490,6 +514,14 @@ pub async fn check(steps: &Steps, mut question: Question<'_>) -> Result<Checked,
                 matched_by: MatchedBy::Fingerprint,
             }
         }
+        "by-values" => {
+            let task = Record::read(reply.part()?)?.task;
+            Checked::Duplicate {
+                expires_at: task.throttles_until,
+                task: Box::new(task),
+                matched_by: MatchedBy::DedupBy,
+            }
+        }
         "key-reused" => Checked::KeyReused {
             differs: question.differing(&mut reply)?,
         },
@@ -512,11 +544,6 @@ fn created(
     let waits = scheduled_at.is_some_and(|at| at > now);
     let counts = submission.mode() != DedupMode::None;
     let files = with_copies(submission.files.clone(), Some(copies));
-    let not_taken = |(came, taken): (&File, &File)| {
-        (came.generation != taken.generation)
-            .then(|| came.blob())
-            .flatten()
-    };
     let disowned = submission.files.iter().zip(&files).filter_map(not_taken);
     let disowned = disowned.collect();
     let task = Task {
@@ -545,9 +572,18 @@ fn created(
         outcome: None,
         error: None,
         duplicates: 0,
+        superseded_by: None,
+        throttles_until: None,
         changes: Default::default(),
     };
     answer(task, None, Vec::new(), disowned)
+}
+
+/// The copy that came, when another one was taken.
+fn not_taken((came, taken): (&File, &File)) -> Option<BlobName> {
+    (came.generation != taken.generation)
+        .then(|| came.blob())
+        .flatten()
 }
 
 /// What a duplicate is told.
@@ -707,14 +743,6 @@ fn answer(
         key_expires_at,
         ignored,
         disowned,
-    }
-}
-
-fn mode_word(mode: DedupMode) -> &'static str {
-    match mode {
-        DedupMode::Return => "return",
-        DedupMode::Reject => "reject",
-        DedupMode::None => "none",
     }
 }
 

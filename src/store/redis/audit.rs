@@ -455,11 +455,10 @@ fn kind(name: &str) -> Option<(&'static str, Option<Scan>)> {
         "file" => ("files", None),
         "schedule" => ("schedules", None),
         "body" | "result" | "ledger" | "gauge" | "seq" | "open" | "fresh" | "blobs"
-        | "schedules-version" | "callbacks" | "awaited" => ("other records", None),
+        | "schedules-version" | "callbacks" | "awaited" | "withdrawn" => ("other records", None),
         "keys" | "schedules" => ("other records", UNSORTED),
-        "list" | "queue" | "due" | "expiry" | "file-expiry" | "tag" | "schedules-due" => {
-            ("lists and queues", SORTED)
-        }
+        "list" | "queue" | "due" | "expiry" | "file-expiry" | "tag" | "schedules-due"
+        | "matching" => ("lists and queues", SORTED),
         _ => return None,
     })
 }

@@ -1,13 +1,16 @@
 //! What people do with tasks: get, cancel, redrive, forget.
 
 use super::record::Record;
-use super::reply::senseless;
+use super::reply::{Reply, senseless};
 use super::scripts::{CANCEL, FORGET, GET, REDRIVE, Script};
 use super::step::{Step, Steps};
 use crate::domain::file::BlobName;
+use crate::domain::idempotency_key::IdempotencyKey;
 use crate::domain::principal::UserId;
 use crate::domain::task::{Task, TaskId};
-use crate::store::{Cancelled, Fenced, Forgotten, Found, Held, Missing, Redriven, StoreError};
+use crate::store::{
+    Cancelled, Fenced, Forgotten, Found, Held, Missing, Redriven, StoreError, Withdrawn,
+};
 
 pub async fn get(
     steps: &Steps,
@@ -51,8 +54,33 @@ pub async fn cancel(
     user: &UserId,
     id: &TaskId,
 ) -> Result<Cancelled, StoreError> {
-    let mut reply = steps.take(by_owner(&CANCEL, root, user, id)).await?;
+    let step = by_owner(&CANCEL, root, user, id).arg("");
+    let mut reply = steps.take(step).await?;
+    let word = reply.word()?;
+    cancelled(&word, reply)
+}
+
+/// One key's interest ends; the last one that goes cancels the task.
+pub async fn withdraw(
+    steps: &Steps,
+    root: &str,
+    user: &UserId,
+    id: &TaskId,
+    key: &IdempotencyKey,
+) -> Result<Withdrawn, StoreError> {
+    let step = by_owner(&CANCEL, root, user, id).arg(key.as_str());
+    let mut reply = steps.take(step).await?;
     match reply.word()?.as_str() {
+        "wanted" => Ok(Withdrawn::Wanted(Box::new(
+            Record::read(reply.part()?)?.task,
+        ))),
+        "key-unknown" => Ok(Withdrawn::KeyUnknown),
+        word => cancelled(word, reply).map(Withdrawn::Cancelled),
+    }
+}
+
+fn cancelled(word: &str, mut reply: Reply) -> Result<Cancelled, StoreError> {
+    match word {
         "cancelled" => Ok(Cancelled::Done {
             task: Box::new(Record::read(reply.part()?)?.task),
             stopping: reply.word()? == "stopping",

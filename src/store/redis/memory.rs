@@ -109,7 +109,8 @@ impl Memory {
                 let name = Name::Fingerprint(admission.user.clone(), admission.fingerprint);
                 task.dedup_expires_at.map(|until| (name, until))
             }
-            (MatchedBy::IdempotencyKey, None) => None,
+            // What throttles is asked anew each time.
+            (MatchedBy::DedupBy, _) | (MatchedBy::IdempotencyKey, None) => None,
         };
         let Some((name, until)) = named else { return };
         self.confirm(

@@ -109,6 +109,19 @@ impl Record {
             true => Changes::default(),
             false => Changes::new(values.number()?, values.bytes()?.unwrap_or_default()),
         };
+        let (mut throttles, mut superseded_by) = (false, None);
+        // A record of an older release ends with them, or before.
+        if !values.is_over() {
+            values.skip("callbacks")?;
+        }
+        if !values.is_over() {
+            values.skip("matching")?;
+            throttles = values.flag()?;
+            values.skip("chained_at")?;
+            values.skip("behind")?;
+            superseded_by = values.text()?.and_then(TaskId::parse);
+        }
+        let throttles_until = throttles.then(|| created_at.plus(window));
         let task = Task {
             id,
             task_type,
@@ -129,10 +142,12 @@ impl Record {
             next_attempt_at: due_at.filter(|_| state == State::Retrying),
             dedup_expires_at: finished_at
                 .filter(|_| is_content && state == State::Succeeded)
-                .map(|at| at.plus(window)),
+                .map(|at| throttles_until.unwrap_or(at.plus(window))),
             outcome: outcome(result_kind, result)?,
             error,
             duplicates,
+            superseded_by,
+            throttles_until,
             changes,
         };
         Ok(Record {

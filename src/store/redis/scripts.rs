@@ -102,17 +102,17 @@ macro_rules! scripts {
 }
 
 scripts! {
-    ADMIT = "admit" Admits [clock, counters, places] then [record, claim, standing, judge, queue, moves, files, callbacks];
-    CHECK = "check" Reads [clock, record, claim, standing, judge];
+    ADMIT = "admit" Admits [clock, counters, places] then [record, claim, standing, matching, judge, queue, moves, files, callbacks, behind, ending];
+    CHECK = "check" Reads [clock, record, claim, standing, matching, judge];
     LEASE = "lease" Writes [clock, record, counters, places, queue, moves];
     EXTEND = "extend" Writes [clock, record, counters, places, queue, moves, holder];
-    COMPLETE = "complete" Promises [clock, record, counters, places, queue, moves, files, claim, callbacks, ending];
-    FAIL = "fail" Promises [clock, record, counters, places, queue, moves, files, claim, callbacks, ending, holder];
-    RELEASE = "release" Writes [clock, record, counters, places, queue, moves, files, claim, callbacks, ending, holder];
-    CANCEL = "cancel" Promises [clock, record, counters, places, queue, moves, files, claim, callbacks, ending, owner];
-    REDRIVE = "redrive" Promises [clock, record, counters, places, queue, moves, claim, standing, owner];
-    FORGET = "forget" Promises [clock, record, counters, places, queue, moves, files, claim, callbacks, ending, owner];
-    RESCUE = "rescue" Writes [clock, record, counters, places, queue, moves, files, claim, callbacks, ending];
+    COMPLETE = "complete" Promises [clock, record, counters, places, queue, moves, files, claim, matching, behind, callbacks, ending];
+    FAIL = "fail" Promises [clock, record, counters, places, queue, moves, files, claim, matching, behind, callbacks, ending, holder];
+    RELEASE = "release" Writes [clock, record, counters, places, queue, moves, files, claim, matching, behind, callbacks, ending, holder];
+    CANCEL = "cancel" Promises [clock, record, counters, places, queue, moves, files, claim, matching, behind, callbacks, ending, owner];
+    REDRIVE = "redrive" Promises [clock, record, counters, places, queue, moves, claim, standing, matching, owner];
+    FORGET = "forget" Promises [clock, record, counters, places, queue, moves, files, claim, matching, behind, callbacks, ending, owner];
+    RESCUE = "rescue" Writes [clock, record, counters, places, queue, moves, files, claim, matching, behind, callbacks, ending];
     TELL = "tell" Writes [clock, record, counters, places, queue, moves, callbacks];
     GET = "get" Reads [record];
     LIST = "list" Reads [record];
@@ -142,8 +142,8 @@ scripts! {
     AGREED = "agreed" Apart [];
     REPORT = "report" Apart [];
     ACCEPT = "accept" Apart [];
-    AUDIT = "audit" Reads [clock, record, places, files, claim, schedules];
-    AUDIT_MEMBERS = "audit_members" Reads [clock, record, places, files, schedules];
+    AUDIT = "audit" Reads [clock, record, places, files, claim, matching, schedules];
+    AUDIT_MEMBERS = "audit_members" Reads [clock, record, places, files, claim, matching, schedules];
     AUDIT_COUNTS = "audit_counts" Reads [places];
     AUDIT_NEEDS = "audit_needs" Reads [record, places, files];
 }

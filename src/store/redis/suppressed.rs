@@ -175,7 +175,7 @@ impl Batch {
 fn counted(one: &Suppressed) -> [(&'static str, u64); 6] {
     let matched = match one.entry.matched_by {
         MatchedBy::IdempotencyKey => "duplicates_by_key",
-        MatchedBy::Fingerprint => "duplicates_by_fingerprint",
+        MatchedBy::Fingerprint | MatchedBy::DedupBy => "duplicates_by_fingerprint",
     };
     [
         (matched, 1),

@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use crate::domain::digest::Sha256Digest;
 use crate::domain::file::{BlobName, File};
 use crate::domain::history::History;
+use crate::domain::idempotency_key::IdempotencyKey;
 use crate::domain::principal::UserId;
 use crate::domain::schedule::{Schedule, ScheduleName};
 use crate::domain::stats::Stats;
@@ -76,6 +77,8 @@ impl FakeStore {
             outcome: None,
             error: None,
             duplicates: 0,
+            superseded_by: None,
+            throttles_until: None,
             changes: Default::default(),
         });
         self.signals.work_is_ready();
@@ -257,6 +260,14 @@ impl Store for FakeStore {
         unavailable()
     }
     async fn check(&self, _: Admission) -> Result<Checked, StoreError> {
+        unavailable()
+    }
+    async fn withdraw(
+        &self,
+        _: &UserId,
+        _: &TaskId,
+        _: &IdempotencyKey,
+    ) -> Result<Withdrawn, StoreError> {
         unavailable()
     }
     async fn cancel(&self, _: &UserId, _: &TaskId) -> Result<Cancelled, StoreError> {

@@ -170,6 +170,8 @@ pub fn plain_type() -> TaskType {
         files: FilesRule::Optional,
         dedup: DedupPolicy {
             mode: DedupMode::Return,
+            by: Vec::new(),
+            debounce: None,
             ignore: vec![],
             file_name: false,
             group: None,

@@ -73,6 +73,12 @@ pub const OF_TASKS: &[Contradiction] = &[
          AND o.fingerprint = t.fingerprint AND o.user = t.user)",
     ),
     found(
+        "it waits behind another, and there is none",
+        "SELECT 'task ' || t.id FROM task t WHERE t.seq > ?1 AND t.seq <= ?2 AND t.behind = 1 \
+         AND (t.state <> 0 OR NOT EXISTS (SELECT 1 FROM task o WHERE o.matching_hash = t.matching_hash \
+         AND (o.finished_at IS NULL OR o.held = 1) AND o.behind = 0 AND o.matching = t.matching AND o.user = t.user))",
+    ),
+    found(
         "a tag of it is not on record",
         "SELECT 'task ' || t.id FROM task t WHERE t.seq > ?1 AND t.seq <= ?2 AND t.state < 7 \
          AND EXISTS (SELECT 1 FROM json_each($SUBMISSION, '$.tags') j WHERE NOT EXISTS \

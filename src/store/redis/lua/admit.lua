@@ -9,15 +9,16 @@
 --          what its record ends with, packed: user, type, key or nil, fingerprint, its rule, whether the content
 --          counts, window, attempts granted, retentions of key, result, task, failed task and file (all in ms),
 --          names of tags as JSON or nil, submission as JSON, or nil when it is the next but one
---          what is asked, packed: whether it starts at once, without files, tags, callback or older versions; mode (return, reject or none),
+--          what is asked, packed: whether it starts at once, without files, tags, callback or older versions; mode (domain/task_type.rs),
 --          resubmissions at most, priority asked for or nil, priority otherwise, start (now, at or after), its time
 --          or span in ms, unfinished tasks at most here, fingerprints of older versions that answer too, one
 --          behind the other, or nil, another rule or nil, the fingerprint under it, hashes of
---          fields as JSON or nil, the callback's URL or nil, what its deliveries are made of (callbacks.lua)
+--          fields as JSON or nil, the callback's URL or nil, what its deliveries are made of (callbacks.lua) or nil,
+--          what a conflict mode matches on, how long it waits for a newer one and how long at most, in ms
 --          submission, JSON, or nothing
 --          number of files, and for each: sha256, generation or nothing, size in bytes, name, media type
--- Replies, for each: new, now, files · again, record · by-key, now, record, until or nothing, changes, what
---   became of a callback (joins, known or full) · by-content, the same · rejected, record
+-- Replies, for each: new, now, files · again, record · newest, record, whether its callback found room (joins or full) · by-key, now, record, until or nothing, changes, what
+--   became of a callback (joins, known or full) · by-content, the same · by-values, the same · rejected, record
 --   · key-reused, rule, fields or nothing, record · key-forgotten · other-rule, rule · fields-wanted
 --   · file-unknown, sha256 · queue-full · broken, why
 gather_counts()
@@ -103,11 +104,75 @@ local function changes()
   return redis.call('GET', root .. 'changes') or '0'
 end
 
+-- What a new task of a conflict mode meets: who gives way to it; whether it waits behind another; since when its chain
+-- of debounced tasks waits.
+local function conflicts()
+  local giving_way, is_behind, chained_at = {}, false, now
+  if mode == 'throttle' then
+    return giving_way, nil, nil
+  end
+  for _, task in ipairs(matched(matching)) do
+    local waits = task.state == 'scheduled' or task.state == 'queued' or task.state == 'retrying'
+    local has_begun = (task.attempt or 0) > 0
+    if waits and not (mode == 'keep_last' and has_begun) then
+      giving_way[#giving_way + 1] = task
+      if not has_begun then
+        chained_at = math.min(chained_at, task.chained_at or task.created_at)
+      end
+    elseif mode == 'keep_last' and may_run(task) then
+      is_behind = true
+    end
+  end
+  return giving_way, is_behind or nil, mode == 'debounce' and chained_at or nil
+end
+
+-- When a debounced task starts whose chain waits since then.
+local function debounced(chained_at)
+  return math.max(now, math.min(after(debounce_ms), chained_at + debounce_max_ms))
+end
+
+-- The callbacks of tasks that give way come to this one, then its own; says whether that found room.
+local function take_callbacks(giving_way)
+  local key, room = callbacks_key(id), CALLBACKS_MAX
+  for _, task in ipairs(giving_way) do
+    local moved = task.callbacks and redis.call('HGETALL', callbacks_key(task.id)) or {}
+    for i = 1, #moved, 2 do
+      if room > 0 then
+        room = room - redis.call('HSETNX', key, moved[i], moved[i + 1])
+      end
+    end
+    if task.callbacks then
+      forget_callbacks(task.id)
+      task.callbacks = nil
+    end
+  end
+  if not callback or redis.call('HEXISTS', key, callback) == 1 then
+    return 'joins'
+  elseif room == 0 then
+    return 'full'
+  end
+  redis.call('HSET', key, callback, callback_terms)
+  return 'joins'
+end
+
+-- Ends as cancelled what the new task takes the place of.
+local function supersede(giving_way)
+  for _, task in ipairs(giving_way) do
+    task.superseded_by = id
+    leave_matching(task)
+    give_up(task, 'cancelled', nil, false)
+  end
+end
+
 local function create(packed, resubmissions, first_failed_at)
   if redis.call('EXISTS', task_record) == 1 then
     return { 'again', shown(load(id)) }
   end
-  if tonumber(redis.call('GET', root .. 'open') or 0) >= open_max then
+  local giving_way, is_behind, chained_at = {}, nil, nil
+  if matching then
+    giving_way, is_behind, chained_at = conflicts()
+  end
+  if tonumber(redis.call('GET', root .. 'open') or 0) - #giving_way >= open_max then
     return { 'queue-full' }
   end
   local unknown = unknown_file()
@@ -115,6 +180,7 @@ local function create(packed, resubmissions, first_failed_at)
     return { 'file-unknown', unknown }
   end
   local starts_at = start == 'at' and start_ms or start == 'after' and after(start_ms) or nil
+  starts_at = chained_at and debounced(chained_at) or starts_at
   local files = {}
   for i = files_from, files_to, FILE_PARTS do
     local generation, size =
@@ -125,16 +191,25 @@ local function create(packed, resubmissions, first_failed_at)
     refer(user, ARGV[i])
   end
   files = #files > 0 and table.concat(files, ' ') or nil
-  local waits = starts_at and starts_at > now
-  local state = waits and 'scheduled' or 'queued'
+  local due_at = is_behind and LAST or starts_at and starts_at > now and starts_at or nil
+  local state = due_at and 'scheduled' or 'queued'
   local seq = redis.call('INCR', root .. 'seq')
+  -- The highest priority wins.
+  local priority = priority
+  for _, task in ipairs(giving_way) do
+    priority = math.min(priority, task.priority)
+  end
+  local own_callback = take_callbacks(giving_way)
+  local has_callbacks = (callback or matching) and redis.call('EXISTS', callbacks_key(id)) == 1 or nil
   -- The first values of a record (record.lua), up to those that came packed.
   redis.call('SET', task_record, cmsgpack.pack(
-    state, seq, priority, now, starts_at, not waits and now or nil, waits and starts_at or nil, nil,
+    state, seq, priority, now, starts_at, not due_at and now or nil, due_at, nil,
     nil, nil, nil, nil, nil, key and now or nil, nil,
-    nil, nil, nil, nil, nil, nil, nil, files) .. packed .. (callback and cmsgpack.pack(nil, nil, true) or ''))
-  if callback then
-    redis.call('HSET', callbacks_key(id), callback, callback_terms)
+    nil, nil, nil, nil, nil, nil, nil, files) .. packed
+    .. (has_callbacks and not matching and cmsgpack.pack(nil, nil, true) or '')
+    .. (matching and cmsgpack.pack(
+      nil, nil, has_callbacks, matching, mode == 'throttle' or nil, chained_at, is_behind, nil, nil) or ''))
+  if has_callbacks then
     redis.call('SADD', root .. 'awaited', id)
   end
   if text ~= '' then
@@ -156,17 +231,29 @@ local function create(packed, resubmissions, first_failed_at)
   end
   tally_accepted(user, type, state)
   changed(id)
-  if waits then
-    due(id, starts_at)
+  if due_at then
+    due(id, due_at)
   else
     enqueue({ id = id, seq = seq, type = type, priority = priority, ready_at = now })
+  end
+  if matching then
+    -- Of tasks that are over, the newest alone stays.
+    for _, task in ipairs(matched(matching)) do
+      if not may_run(task) then
+        leave_matching(task)
+      end
+    end
+    redis.call('ZADD', matching_key(matching), seq, id)
+    supersede(giving_way)
+    return { 'newest', shown(load(id)), own_callback }
   end
   return { 'new', now, files or '' }
 end
 
--- The earliest start and the highest priority win.
-local function apply(task)
-  local starts_at = start == 'at' and start_ms or start == 'after' and after(start_ms) or nil
+-- The earliest start and the highest priority win. is_replay: what was submitted before puts nothing off.
+local function apply(task, is_replay)
+  local starts_at = start == 'at' and start_ms or start == 'after' and after(start_ms)
+    or mode == 'debounce' and after(debounce_ms) or nil
   local waits = task.state == 'scheduled' or task.state == 'queued' or task.state == 'retrying'
   if priority_asked and waits and priority_asked < task.priority then
     task.priority = priority_asked
@@ -175,7 +262,20 @@ local function apply(task)
       enqueue(task)
     end
   end
-  if task.state == 'scheduled' and (starts_at or now) < task.due_at then
+  if mode == 'debounce' and task.chained_at then
+    -- The same content once more waits anew.
+    if task.state == 'scheduled' and not is_replay then
+      starts_at = debounced(task.chained_at)
+      if starts_at > now then
+        task.due_at, task.scheduled_at = starts_at, starts_at
+        save(task)
+        due(task.id, starts_at)
+        changed(task.id)
+      else
+        requeue(task, now)
+      end
+    end
+  elseif task.state == 'scheduled' and not task.behind and (starts_at or now) < task.due_at then
     if starts_at and starts_at > now then
       task.due_at = starts_at
       save(task)
@@ -209,7 +309,7 @@ end
 
 -- Binds one more key to a task; gives until when it is kept.
 local function bind_also(task)
-  if rule == task.rule then
+  if rule == task.rule and fingerprint == task.fingerprint then
     redis.call('SET', key_record, cmsgpack.pack(task.id, now))
   else
     redis.call('SET', key_record, cmsgpack.pack(task.id, now, fingerprint, rule, fields))
@@ -229,27 +329,35 @@ local function bind_also(task)
 end
 
 local function answer(packed)
+  -- The step once more, after its outcome was unknown: another one may have taken the task's place since.
+  if matching and redis.call('EXISTS', task_record) == 1 then
+    return { 'again', shown(load(id)) }
+  end
   local word, found, detail, more = judge()
   if word == 'new' then
     return create(packed, found, detail)
   elseif (word == 'by-key' or word == 'by-content') and found.id == id then
     return { 'again', shown(found) }
   elseif word == 'by-key' then
-    apply(found)
+    apply(found, true)
     local joined = callback and join_callback(found)
     return { 'by-key', now, shown(found), detail or '', changes(), joined or nil }, joined or not is_ended(found)
   elseif word == 'by-content' and mode == 'reject' then
     return { 'rejected', shown(found) }
-  elseif word == 'by-content' then
+  elseif word == 'by-content' or word == 'by-values' then
     -- While a cancelled attempt has not confirmed yet that it stopped, the key stays free for the work anew.
     local binds = key and found.state ~= 'cancelled'
-    if binds and rule ~= found.rule and not fields then
+    if binds and (rule ~= found.rule or fingerprint ~= found.fingerprint) and not fields then
       return { 'fields-wanted' }
     end
     apply(found)
+    if not key and found.key and not found.keyless and not is_ended(found) then
+      found.keyless = true
+      save(found)
+    end
     local joined = callback and join_callback(found)
     local ends = binds and bind_also(found) or ''
-    return { 'by-content', now, shown(found), ends, changes(), joined or nil }, key or joined or not is_ended(found)
+    return { word, now, shown(found), ends, changes(), joined or nil }, key or joined or not is_ended(found)
   elseif word == 'key-reused' then
     tally(user, 'key_reused', 1)
     return { word, detail, more or '', shown(found) }
@@ -263,7 +371,7 @@ for _, other in ipairs(others) do
   local is_well, reply, promises = pcall(answer, ARGV[in_argv + 1])
   if is_well then
     -- Whoever names a task that has not ended promises it, as if it had made it.
-    promised = promised or promises or reply[1] == 'new' or reply[1] == 'again'
+    promised = promised or promises or reply[1] == 'new' or reply[1] == 'newest' or reply[1] == 'again'
     replies[number] = reply
   else
     replies[number] = { 'broken', reply.err or tostring(reply) }

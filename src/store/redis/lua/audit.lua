@@ -136,6 +136,9 @@ function look.task(id)
       wrong('whether it has ended contradicts whether its end was told')
     end
   end
+  if task.matching and may_run(task) and score_of('matching:' .. hexadecimal(task.matching), id) ~= task.seq then
+    wrong('what it matches on does not name it')
+  end
   content_of(task)
   result_of(task)
   files_of(task)
@@ -201,6 +204,12 @@ function look.ledger(id)
 end
 function look.callbacks(id)
   subject = 'callbacks of task ' .. id
+  if not whole(id) then
+    wrong('there is no such task')
+  end
+end
+function look.withdrawn(id)
+  subject = 'keys of task ' .. id .. ' that have withdrawn'
   if not whole(id) then
     wrong('there is no such task')
   end

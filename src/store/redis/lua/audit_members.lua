@@ -56,6 +56,15 @@ function agrees.keys(key)
     return 'it is gone'
   end
 end
+function agrees.matching(id, at)
+  local task = load(id)
+  if not task or task.state == 'tombstone' or not task.matching or hexadecimal(task.matching) ~= rest or task.seq ~= at then
+    return 'no such task matches on this'
+  end
+  if not may_run(task) and redis.call('ZRANGE', root .. name, -1, -1)[1] ~= id then
+    return 'it is over, and not the newest one'
+  end
+end
 function agrees.schedules(its_name)
   if not is_hash(schedule_key(rest, its_name)) then
     return 'there is no such schedule'

@@ -62,6 +62,15 @@ impl Record {
         let counts = self.0.get(28) == Some(&Plain::Flag(true));
         counts.then(|| self.text(26))
     }
+    fn matching(&self) -> Option<String> {
+        Some(self.text(41)).filter(|matching| !matching.is_empty())
+    }
+    fn is_behind(&self) -> bool {
+        self.0.get(44) == Some(&Plain::Flag(true))
+    }
+    fn is_superseded(&self) -> bool {
+        !self.text(45).is_empty()
+    }
     pub fn is_ended(&self) -> bool {
         let state = self.state();
         ["succeeded", "failed", "cancelled", "tombstone"].contains(&state.as_str())
@@ -87,6 +96,7 @@ pub fn step(
     keys(root, before, after, now)?;
     let records = records(after, root);
     places(root, after, &records)?;
+    conflicts(root, after, &records)?;
     counts(root, after, &records)
 }
 
@@ -109,13 +119,19 @@ fn changes(step: &str, root: &str, before: &Data, after: &Data) -> Found {
         let (from, to) = (was.state(), is.state());
         let is_allowed = from == to
             || match (from.as_str(), to.as_str()) {
-                ("scheduled", "queued") => ["rescue", "admit"].contains(&step),
+                ("scheduled", "queued") => {
+                    let ends = ["complete", "fail", "cancel", "release"];
+                    ["rescue", "admit"].contains(&step) || was.is_behind() && ends.contains(&step)
+                }
                 ("retrying", "queued") => step == "rescue",
                 ("queued", "running") => step == "lease",
                 ("running", "queued") => ["rescue", "release"].contains(&step),
                 ("running", "succeeded") => step == "complete",
                 ("running", "retrying") => step == "fail",
                 ("running", "failed") => ["fail", "rescue"].contains(&step),
+                ("scheduled" | "queued" | "retrying", "cancelled") if is.is_superseded() => {
+                    step == "admit"
+                }
                 ("scheduled" | "queued" | "retrying" | "running", "cancelled") => step == "cancel",
                 ("failed" | "cancelled", "queued") => step == "redrive",
                 ("succeeded" | "failed" | "cancelled", "tombstone") => {
@@ -292,6 +308,52 @@ fn places(root: &str, data: &Data, records: &BTreeMap<String, Record>) -> Found 
             Some(id) => Err(format!("{id} is due, and not there")),
             None => Ok(()),
         },
+    }
+}
+
+/// What may run is known to those that it is in conflict with, and nobody waits behind nothing.
+fn conflicts(root: &str, data: &Data, records: &BTreeMap<String, Record>) -> Found {
+    let mut known = BTreeMap::new();
+    for (name, entry) in data.under(&format!("{root}matching:")) {
+        let newest = entry
+            .sorted()
+            .into_iter()
+            .max_by(|a, b| a.1.total_cmp(&b.1));
+        for (id, at) in entry.sorted() {
+            let is_newest = newest.as_ref().is_some_and(|(newest, _)| *newest == id);
+            let record = records
+                .get(&id)
+                .ok_or(format!("{id} matches, and is not there"))?;
+            let may_run = !record.is_ended() || record.is_held();
+            if !may_run && !is_newest || record.seq() != at {
+                return Err(format!("{id} is over, and still in conflict in {name}"));
+            }
+            known.insert(id, name.to_owned());
+        }
+    }
+    let mut waiting: BTreeMap<(String, String), (usize, usize)> = BTreeMap::new();
+    for (id, record) in records {
+        let Some(matching) = record.matching() else {
+            continue;
+        };
+        if record.is_ended() && !record.is_held() {
+            continue;
+        }
+        if !known.contains_key(id) {
+            return Err(format!("{id} is in conflict, and nobody knows"));
+        }
+        let of = waiting.entry((record.user(), matching)).or_default();
+        match record.is_behind() {
+            true => of.0 += 1,
+            false => of.1 += 1,
+        }
+    }
+    match waiting
+        .into_iter()
+        .find(|(_, (behind, before))| *behind > 0 && *before == 0 || *behind > 1)
+    {
+        Some((of, _)) => Err(format!("of {of:?} one waits behind nothing, or two wait")),
+        None => Ok(()),
     }
 }
 

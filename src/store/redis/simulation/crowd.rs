@@ -17,7 +17,7 @@ use crate::domain::retry::RetryPolicy;
 use crate::domain::submission::{DedupRequest, Start, Submission};
 use crate::domain::task::{Priority, TaskId};
 use crate::domain::task_type::{
-    DedupMode, DedupPolicy, FilesRule, OnOlderVersion, Retention, RunnerSpec, TaskType,
+    Debounce, DedupMode, DedupPolicy, FilesRule, OnOlderVersion, Retention, RunnerSpec, TaskType,
 };
 use crate::store::{Admission, Admitted, MatchedBy, Store, StoreError};
 
@@ -33,33 +33,39 @@ impl Client {
         for _ in 0..submissions {
             sleep(self.world.some_ms(1..3_000)).await;
             let id = self.submit().await;
-            let Some((user, id)) = id else { continue };
+            let Some((user, id, key)) = id else { continue };
             if self.world.chance(35) {
                 sleep(self.world.some_ms(1..2_000)).await;
-                self.meddle(user, id).await;
+                self.meddle(user, id, key).await;
             }
         }
     }
 
     /// The same submission until there is an answer.
-    async fn submit(&self) -> Option<(UserId, TaskId)> {
+    async fn submit(&self) -> Option<(UserId, TaskId, Option<IdempotencyKey>)> {
         let user = UserId::parse(["anna", "bernd", "carla"][self.world.pick(3)]).unwrap();
-        let content = self.world.pick(5) as u8;
+        // Some contents are in conflict with each other.
+        let content = self.world.pick(8) as u8;
+        let (kind, dedup) = match content {
+            0..3 => ("plain", DedupRequest::default()),
+            3..5 => ("other", DedupRequest::default()),
+            _ => ("rivals", self.conflict()),
+        };
         // A key has mostly its own content.
         let key = self.world.chance(75).then(|| match self.world.chance(90) {
             true => format!("key{content}"),
-            false => format!("key{}", self.world.pick(5)),
+            false => format!("key{}", self.world.pick(8)),
         });
         let submission = Submission {
-            task_type: Arc::new(task_type(if content < 3 { "plain" } else { "other" })),
+            task_type: Arc::new(task_type(kind)),
             params: json!({ "content": content }),
             files: vec![],
             priority: self.world.chance(20).then(|| Priority::new(2).unwrap()),
-            start: match self.world.chance(15) {
+            start: match self.world.chance(15) && dedup.debounce.is_none() {
                 true => Start::After(Duration::from_millis(1_200)),
                 false => Start::Now,
             },
-            dedup: DedupRequest::default(),
+            dedup,
             tags: BTreeMap::new(),
             callback: None,
         };
@@ -78,12 +84,29 @@ impl Client {
             match self.ask(admission).await {
                 Some(Ok((index, admitted))) => {
                     let id = self.answered(index, &user, &key, content, &admitted);
-                    return id.map(|id| (user, id));
+                    return id.map(|id| (user, id, named));
                 }
                 Some(Err(_)) | None => sleep(self.world.some_ms(50..1_000)).await,
             }
         }
         None
+    }
+
+    /// A mode in which all contents of the type match.
+    fn conflict(&self) -> DedupRequest {
+        let mode = [
+            DedupMode::Replace,
+            DedupMode::Debounce,
+            DedupMode::Throttle,
+            DedupMode::KeepLast,
+        ][self.world.pick(4)];
+        let delay = Duration::from_millis(800);
+        DedupRequest {
+            mode: Some(mode),
+            window: None,
+            by: Some(vec!["/nothing".to_owned()]),
+            debounce: Debounce::new(delay, Some(2 * delay)).filter(|_| mode == DedupMode::Debounce),
+        }
     }
 
     fn nonce(&self, user: &UserId) -> TaskId {
@@ -170,18 +193,23 @@ impl Client {
         Some(id.clone())
     }
 
-    async fn meddle(&self, user: UserId, id: TaskId) {
+    async fn meddle(&self, user: UserId, id: TaskId, key: Option<IdempotencyKey>) {
         let replica = &self.replicas[self.world.pick(self.replicas.len())];
         let Some(process) = replica.process() else {
             return;
         };
-        let what = self.world.pick(4);
+        let what = self.world.pick(5);
         self.world
             .note(|| format!("client {}: meddles {what} with {id}", self.number));
         let (world, of) = (self.world.clone(), process.clone());
         process.spawn(async move {
             match what {
                 0 => drop(of.store.cancel(&user, &id).await),
+                4 => {
+                    if let Some(key) = key {
+                        drop(of.store.withdraw(&user, &id, &key).await);
+                    }
+                }
                 1 => drop(of.store.redrive(&user, &id).await),
                 2 => {
                     world.lock().ledger.forgotten.insert(id.to_string());
@@ -232,6 +260,8 @@ fn task_type(name: &str) -> TaskType {
         files: FilesRule::Optional,
         dedup: DedupPolicy {
             mode: DedupMode::Return,
+            by: Vec::new(),
+            debounce: None,
             ignore: vec![],
             file_name: false,
             group: None,

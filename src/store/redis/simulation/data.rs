@@ -30,8 +30,9 @@ enum Item {
 }
 
 /// What only looks into something that has a structure works on a copy.
-const READS: [&str; 11] = [
+const READS: [&str; 12] = [
     "SSCAN",
+    "SCARD",
     "HGET",
     "HMGET",
     "HGETALL",
@@ -149,7 +150,7 @@ impl Data {
             }
             "HSET" | "HSETNX" | "HGET" | "HMGET" | "HGETALL" | "HVALS" | "HLEN" | "HINCRBY"
             | "HDEL" | "HEXISTS" | "HRANDFIELD" => self.of_hash(name, key, &args[2..]),
-            "SADD" | "SREM" | "SPOP" | "SSCAN" => self.of_set(name, key, &args[2..]),
+            "SADD" | "SREM" | "SPOP" | "SCARD" | "SSCAN" => self.of_set(name, key, &args[2..]),
             "ZADD" | "ZREM" | "ZCARD" | "ZRANGE" => self.of_sorted(name, key, &args[2..]),
             "LPUSH" | "LTRIM" | "LRANGE" => self.of_list(name, key, &args[2..]),
             _ => Err(format!("ERR unknown command {name}")),
@@ -264,6 +265,7 @@ impl Data {
         let answer = match name {
             "SADD" => Value::Int(args.iter().filter(|m| set.insert((*m).clone())).count() as i64),
             "SREM" => Value::Int(args.iter().filter(|m| set.remove(*m)).count() as i64),
+            "SCARD" => Value::Int(set.len() as i64),
             "SSCAN" => Value::Array(vec![
                 Value::BulkString(b"0".to_vec()),
                 array(set.iter().cloned()),

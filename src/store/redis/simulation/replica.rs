@@ -1,6 +1,5 @@
 //! One replica: the product's own store over a simulated connection, and what its process does beside it.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -25,7 +24,8 @@ use crate::store::redis::{
 };
 use crate::store::{Fenced, Held, Holder, Lease, LeaseRequest, Store, StoreError, TaskResult};
 
-pub const LEASE: Duration = Duration::from_secs(4);
+pub const TYPES: [&str; 3] = ["plain", "other", "rivals"];
+const LEASE: Duration = Duration::from_secs(4);
 
 pub struct Replica {
     world: Shared,
@@ -213,10 +213,10 @@ impl Process {
 /// Leases, and runs what it gets.
 async fn work(world: Shared, process: Process) {
     let request = LeaseRequest {
-        types: vec!["plain".to_owned(), "other".to_owned()],
+        types: TYPES.map(str::to_owned).to_vec(),
         max: 2,
         holder: Holder::Inside,
-        lease: HashMap::from([("plain".to_owned(), LEASE), ("other".to_owned(), LEASE)]),
+        lease: TYPES.map(|name| (name.to_owned(), LEASE)).into(),
     };
     while !process.is_draining.is_cancelled() {
         sleep(world.some_ms(20..400)).await;

@@ -15,7 +15,7 @@ local function next_expiry(task)
   return at
 end
 local function ended(task, state)
-  task.finished_at, task.ready_at = now, nil
+  task.finished_at, task.ready_at, task.behind = now, nil, nil
   never_due(task.id)
   redis.call('DECR', KEYS[1] .. 'open')
   move(task, state)
@@ -53,6 +53,7 @@ local function succeed(task, kind, result, blob)
   expires(task.id, next_expiry(task))
   save(task)
   changed(task.id)
+  make_way(task)
 end
 -- Failed or cancelled. held: a cancelled attempt may still be running.
 local function give_up(task, state, error, held)
@@ -85,6 +86,10 @@ local function give_up(task, state, error, held)
   if soonest[1] == task.id then
     publish('due %s ' .. soonest[2])
   end
+  -- One that gives way to another makes none.
+  if not held and not task.superseded_by then
+    make_way(task)
+  end
 end
 local function attempt_over(task)
   if task.started_at then
@@ -98,6 +103,7 @@ local function confirm_stopped(task)
   expires(task.id, next_expiry(task))
   save(task)
   changed(task.id)
+  make_way(task)
 end
 -- Takes the result away; gives the copy that nobody owns now. The caller saves the task.
 local function disown_result(task)
@@ -121,13 +127,17 @@ local function forget(task)
   if task.callbacks then
     forget_callbacks(task.id)
   end
+  if task.matching then
+    leave_matching(task)
+  end
   for _, name in ipairs(cjson.decode(task.tags or '[]')) do
     redis.call('ZREM', KEYS[1] .. 'tag:' .. task.user .. ',' .. name, task.id)
   end
-  redis.call('DEL', KEYS[1] .. 'ledger:' .. task.id, KEYS[1] .. 'body:' .. task.id)
+  redis.call('DEL', KEYS[1] .. 'ledger:' .. task.id, KEYS[1] .. 'body:' .. task.id, withdrawn_key(task.id))
   local buried_at = math.max(after(task.key_kept), keys_until(task) or now)
   task.fingerprint, task.rule, task.is_content, task.files, task.tags, task.body = nil, nil, nil, nil, nil, nil
   task.error, task.progress, task.result_kind, task.trail, task.callbacks = nil, nil, nil, nil, nil
+  task.matching, task.superseded_by = nil, nil
   task.kept_until = buried_at
   move(task, nil)
   task.state = 'tombstone'

@@ -4,7 +4,7 @@ local KEYS_EACH, FILES_FROM, FILE_PARTS = 3, 5, 5
 local id, task_record, key_record, text, files_from, files_to
 local user, type, key, fingerprint, rule, file_kept, tags
 local mode, max_resubmissions, priority_asked, priority, start, start_ms, open_max, older, other_rule,
-  other_fingerprint, fields, callback, callback_terms
+  other_fingerprint, fields, callback, callback_terms, matching, debounce_ms, debounce_max_ms
 -- Turns to the submission that begins there. What follows is about that one.
 local function turn_to(in_keys, in_argv)
   local _
@@ -14,7 +14,7 @@ local function turn_to(in_keys, in_argv)
   files_to = files_from + FILE_PARTS * ARGV[in_argv + 4] - 1
   user, type, key, fingerprint, rule, _, _, _, _, _, _, _, file_kept, tags = cmsgpack.unpack(ARGV[in_argv + 1])
   _, mode, max_resubmissions, priority_asked, priority, start, start_ms, open_max, older, other_rule,
-    other_fingerprint, fields, callback, callback_terms = cmsgpack.unpack(ARGV[in_argv + 2])
+    other_fingerprint, fields, callback, callback_terms, matching, debounce_ms, debounce_max_ms = cmsgpack.unpack(ARGV[in_argv + 2])
 end
 -- A task of an older version of the type that answers, as long as it may still give a result or has given one.
 local function of_older_version()
@@ -26,10 +26,19 @@ local function of_older_version()
     end
   end
 end
+-- The task that throttles all that it matches. One that was cancelled throttles no more.
+local function throttling()
+  local newest = redis.call('ZRANGE', matching_key(matching), -1, -1)[1]
+  local task = newest and load(newest)
+  if task and task.state ~= 'tombstone' and task.state ~= 'cancelled' and now < throttles_until(task) then
+    return task
+  end
+end
 -- Gives a word and what belongs to it:
 --   new          resubmissions so far and the time of the first failure, nil when none are on record
 --   by-key       the task, until when the key is kept
 --   by-content   the task
+--   by-values    the task, which throttles other content too
 --   key-reused   the task, the recorded rule, hashes of fields when those are not the task's
 --   key-forgotten
 --   other-rule   the recorded rule: the caller is to say the fingerprint under it
@@ -59,6 +68,10 @@ local function judge()
   end
   if mode == 'none' then
     return 'new'
+  end
+  local throttles = mode == 'throttle' and throttling()
+  if throttles then
+    return throttles.is_content and throttles.fingerprint == fingerprint and 'by-content' or 'by-values', throttles
   end
   local task, resubmissions, first_failed_at = claimed(fingerprint)
   local word = task and standing(task, resubmissions, first_failed_at, task.window, max_resubmissions)

@@ -6,7 +6,9 @@ local function task_key(id)
 end
 -- The record as a table with its id, or nil. record.rs reads the same values in the same order; those from
 -- `user` on are written by whoever submits, and packed there (ARGV[2] of admit.lua); the two after them come with
--- the first change, and the last says whether there are callbacks.
+-- the first change, then whether there are callbacks, and last what the conflict modes need (matching.lua): what the
+-- task matches on, whether it throttles, since when its chain of debounced tasks waits, whether it waits behind
+-- another, which task has taken its place; and whether submissions without a key have joined it.
 local function load(id)
   local packed = redis.call('GET', task_key(id))
   if not packed then
@@ -15,7 +17,8 @@ local function load(id)
   local state, seq, priority, created_at, scheduled_at, ready_at, due_at, held, attempt, token, started_at, lease_nonce,
     finished_at, bound_at, max_attempts, kept_until, result_kind, result, blob, progress, error, duplicates, files,
     user, type, key, fingerprint, rule, is_content, window, budget, key_kept, result_kept, task_kept, failed_kept,
-    file_kept, tags, body, revision, trail, callbacks = cmsgpack.unpack(packed)
+    file_kept, tags, body, revision, trail, callbacks, matching, throttles, chained_at, behind, superseded_by,
+    keyless = cmsgpack.unpack(packed)
   -- A record that was cut may still be readable up to there.
   if not (user and type and file_kept) then
     error('the record of ' .. id .. ' is not whole')
@@ -30,6 +33,8 @@ local function load(id)
     fingerprint = fingerprint, rule = rule, is_content = is_content, window = window, budget = budget,
     key_kept = key_kept, result_kept = result_kept, task_kept = task_kept, failed_kept = failed_kept,
     file_kept = file_kept, tags = tags, body = body, revision = revision, trail = trail, callbacks = callbacks,
+    matching = matching, throttles = throttles, chained_at = chained_at, behind = behind,
+    superseded_by = superseded_by, keyless = keyless,
   }
 end
 -- As load; false when there is a record that cannot be read. What comes upon one puts it aside, for `broken` to name.
@@ -49,9 +54,14 @@ local function save(task)
     task.kept_until, task.result_kind, task.result, task.blob, task.progress, task.error, task.duplicates, task.files,
     task.user, task.type, task.key, task.fingerprint, task.rule, task.is_content, task.window, task.budget,
     task.key_kept, task.result_kept, task.task_kept, task.failed_kept, task.file_kept, task.tags, task.body,
-    task.revision, task.trail, task.callbacks)
+    task.revision, task.trail, task.callbacks, task.matching, task.throttles, task.chained_at, task.behind,
+    task.superseded_by, task.keyless)
   task.packed = packed
   redis.call('SET', task_key(task.id), packed)
+end
+-- Keys of the task whose clients have withdrawn.
+local function withdrawn_key(id)
+  return root .. 'withdrawn:' .. id
 end
 -- The record as a reply: id, packed values, and the submission and the result if they lie beside it, or nothing.
 local function shown(task)
@@ -79,7 +89,7 @@ local function keys_until(task)
 end
 -- Until when a success answers for its content.
 local function answers_until(task)
-  return math.min(task.finished_at + task.window, LAST)
+  return math.min((task.throttles and task.created_at or task.finished_at) + task.window, LAST)
 end
 -- Until when the result is kept: as long as anything may answer with it.
 local function result_until(task)
