@@ -154,8 +154,16 @@ async fn work(setup: Setup) -> Scene {
         let put = client.put(&format!("/v1/schedules/{name}"));
         put.json(&schedule).send().await.expect(201);
     }
-    let later = json!({"type": "echo", "params": {"n": 4}, "delay_seconds": 3600, "callback_url": "https://a.example"});
-    let scheduled = client.submit(&later, "later").await.expect(202).id();
+    let of = |n: u32| {
+        json!({"type": "echo", "params": {"n": n, "of": 4}, "delay_seconds": 3600,
+               "callback_url": "https://a.example", "dedup": {"mode": "replace", "by": ["/of"]}})
+    };
+    client.submit(&of(3), "sooner").await.expect(202);
+    let scheduled = client.submit(&of(4), "later").await.expect(202).id();
+    client.submit(&of(4), "also").await.expect(202);
+    let withdrawn = client.post(&format!("/v1/tasks/{scheduled}/cancel"));
+    let withdrawn = withdrawn.json(&json!({"key": "also"})).send().await;
+    withdrawn.expect(202);
     let never = json!({"type": "echo", "params": {"n": 5}, "delay_seconds": 3600});
     let never = other.submit(&never, "never").await.expect(202).id();
     post(&other, &never, "cancel").await;
@@ -312,6 +320,14 @@ async fn damage_to_the_embedded_store_is_found() {
             "cannot be found by its id or content",
         ),
         (
+            format!("UPDATE task SET matching_hash = 1 WHERE id = '{scheduled}'"),
+            "cannot be found by its id or content",
+        ),
+        (
+            format!("UPDATE task SET behind = 1 WHERE id = '{scheduled}'"),
+            "it waits behind another, and there is none",
+        ),
+        (
             format!("UPDATE task SET submission = '{{' WHERE id = '{queued}'"),
             "its record cannot be read",
         ),
@@ -401,7 +417,8 @@ async fn damage_to_the_embedded_store_is_found() {
                  fingerprint_hash, claim, resubmissions, first_failed_at, priority, attempt, max_attempts, token, held, \
                  created_at, ready_at, started_at, finished_at, due_at, dedup_expires_at, result_until, kept_until, \
                  duplicates, result_kind, progress, error, submission, result, worker, heard_at, revision, trail, \
-                 callbacks FROM task WHERE id = '{queued}'"
+                 callbacks, matching, matching_hash, throttles, chained_at, behind, superseded_by, keyless \
+                 FROM task WHERE id = '{queued}'"
             ),
             "another task answers for its content",
         ),
@@ -494,6 +511,15 @@ async fn damage_to_a_store_on_redis_is_found() {
         (format!("redis.call('ZREM', root .. 'due', '{running}')"), "it is running, and has no deadline"),
         (format!("redis.call('ZREM', root .. 'due', '{scheduled}')"), "it is scheduled, and has no deadline"),
         (format!("del('callbacks:{scheduled}')"), "its callbacks are gone"),
+        ("redis.call('DEL', names('matching:')[1])".to_owned(), "what it matches on does not name it"),
+        (
+            format!("redis.call('ZADD', names('matching:')[1], 5, '{queued}')"),
+            "no such task matches on this",
+        ),
+        (
+            "redis.call('SADD', root .. 'withdrawn:nobody', '1')".to_owned(),
+            "keys of task nobody that have withdrawn: there is no such task",
+        ),
         (format!("redis.call('SREM', root .. 'awaited', '{scheduled}')"), "contradicts whether its end was told"),
         (format!("redis.call('ZREM', root .. 'expiry', '{succeeded}')"), "it has ended, and nothing says when it expires"),
         (format!("redis.call('ZREM', root .. 'list:queued:anonymous', '{queued}')"), "it is not in the list of its state"),

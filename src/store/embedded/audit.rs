@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, ErrorCode, params_from_iter};
 
 use self::contradictions::{ANYWHERE, Contradiction, OF_KEYS, OF_TASKS};
-use super::record::{COLUMNS, Record, fingerprint_hash, id_hash};
+use super::record::{COLUMNS, Record, fingerprint_hash, id_hash, short_hash};
 use super::schema::{self, OpenError, open_reader};
 use super::writer::now;
 use super::{key, schedules};
@@ -117,7 +117,7 @@ impl Auditor {
     /// Rows can be read, and found by what they are searched for.
     fn read_tasks(&self, from: i64, audit: &mut Audit) -> rusqlite::Result<()> {
         let mut statement = self.conn.prepare_cached(&format!(
-            "SELECT {COLUMNS}, id_hash, fingerprint_hash FROM task WHERE seq > ?1 AND seq <= ?2"
+            "SELECT {COLUMNS}, id_hash, fingerprint_hash, matching_hash FROM task WHERE seq > ?1 AND seq <= ?2"
         ))?;
         let mut rows = statement.query([from, from + ROWS])?;
         while let Some(row) = rows.next()? {
@@ -130,11 +130,17 @@ impl Auditor {
                     continue;
                 }
             };
-            let hashes = (row.get("id_hash")?, row.get("fingerprint_hash")?);
+            let hashes = (
+                row.get("id_hash")?,
+                row.get("fingerprint_hash")?,
+                row.get("matching_hash")?,
+            );
             let task = record.task;
+            let matching = record.matching;
             let right = (
                 id_hash(&task.id),
                 task.fingerprint.as_ref().map(fingerprint_hash),
+                matching.map(|matching| short_hash(matching.digest())),
             );
             if right != hashes {
                 audit.found(&format!(
