@@ -72,6 +72,44 @@ async fn a_superseded_task_names_its_successor() {
 }
 
 #[tokio::test]
+async fn a_kill_gives_no_place_back() {
+    let service = Setup::new().env("JUSTONCE_WORKERS", "0").start().await;
+    let client = service.client();
+    let first = client
+        .submit(&echo("replace", 1, "a"), "a")
+        .await
+        .expect(202)
+        .id();
+    let second = client
+        .submit(&echo("replace", 1, "b"), "b")
+        .await
+        .expect(202)
+        .id();
+    let same = client
+        .submit(&echo("replace", 1, "b"), "c")
+        .await
+        .expect(202);
+    assert_eq!(same.id(), second);
+    cancel(&client, &second, json!({"key": "b"}))
+        .await
+        .expect(202);
+    let service = service.kill().await.start().await;
+    let client = service.client();
+    assert_eq!(client.task(&first).await["superseded_by"], json!(second));
+    // What was withdrawn stays so.
+    let stopped = cancel(&client, &second, json!({"key": "c"}))
+        .await
+        .expect(200);
+    assert_eq!(stopped.json()["state"], "cancelled");
+    let third = client
+        .submit(&echo("replace", 1, "a"), "d")
+        .await
+        .expect(202);
+    assert_eq!(third.json()["deduplicated"], false);
+    assert!(client.task(&second).await.get("superseded_by").is_none());
+}
+
+#[tokio::test]
 async fn debounced_submissions_start_once_after_the_last() {
     let service = Setup::new().start().await;
     let client = service.client();

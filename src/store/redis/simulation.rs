@@ -11,8 +11,8 @@
 //! (with fsync: to any since the last one that was waited for), and copies that take over while some replicas
 //! still write to the old primary, copies that promises wait for among them; replicas' clocks that are wrong by
 //! up to an hour, servers' clocks that are wrong by two seconds; lost news; workers that pause for longer than
-//! their leases and go on, or say nothing; cancel, redrive and forget at any time; losses that an operator
-//! accepts. Where promises are waited for, nobody may miss anything, nor say so.
+//! their leases and go on, or say nothing; cancel, withdraw, redrive and forget at any time; submissions in
+//! conflict with each other, in all modes; losses that an operator accepts. Where promises are waited for, nobody may miss anything, nor say so.
 //!
 //! Not covered: steps are whole, as Redis has them; clusters whose partitions fail apart; files and blobs; bulk
 //! redrives; the ends of retentions; limits of the queue; the embedded store; HTTP; a whole process that stands
