@@ -89,8 +89,8 @@
 //!   queue. What may change after an end (a redrive changes it) is in the delivery, and a success does not change.
 //! - …what is in conflict told by a match beside the fingerprint, not in its place? It is not the same work: each content and
 //!   each key keep the task that is theirs, and what they are answered with does not depend on what came later.
-//! - …a task that waits behind another scheduled for the end of all times? The step that ends the other one gives it its turn.
-//!   Whoever leases need not know of it, and no clock can start it too early.
+//! - …a task that waits behind another scheduled, and in no queue of its own? The step that ends the other one gives it its
+//!   turn, and whoever leases need not know of it.
 //! - …a key that has withdrawn for good? Its submission may still be on its way a second time. Wanting the task again then would
 //!   keep work going that nobody waits for.
 //! - …a file and its submission in one step? A refused submission must leave nothing behind, and a file must

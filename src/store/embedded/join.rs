@@ -60,11 +60,10 @@ pub fn join(
     notes: &Notes,
 ) -> rusqlite::Result<Admitted> {
     let ignored = apply(step, &admission.submission, &mut record, matched_by)?;
-    if admission.key.is_none() && !record.task.state.is_ended() {
-        step.sql.execute(
-            "UPDATE task SET keyless = 1 WHERE seq = ?1 AND keyless = 0",
-            [record.seq],
-        )?;
+    let is_first = record.key.is_some() && !record.keyless && !record.task.state.is_ended();
+    if admission.key.is_none() && is_first {
+        step.sql
+            .execute("UPDATE task SET keyless = 1 WHERE seq = ?1", [record.seq])?;
     }
     let key_expires_at = match &admission.key {
         // Its attempt has not confirmed yet that it stopped; the key stays free for the work anew.

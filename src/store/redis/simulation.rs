@@ -375,3 +375,21 @@ fn a_lease_without_a_new_token_is_seen() {
         becomes: "(task.token or 1)",
     });
 }
+
+#[test]
+fn a_task_that_waits_behind_nothing_is_seen() {
+    is_caught(Break {
+        script: "complete",
+        is: "  make_way(task)\nend\n-- Failed or cancelled.",
+        becomes: "end\n-- Failed or cancelled.",
+    });
+}
+
+#[test]
+fn a_place_that_is_taken_and_not_left_is_seen() {
+    is_caught(Break {
+        script: "admit",
+        is: "    leave_matching(task)\n    give_up(task, 'cancelled', nil, false)\n",
+        becomes: "    give_up(task, 'cancelled', nil, false)\n",
+    });
+}

@@ -191,7 +191,7 @@ local function create(packed, resubmissions, first_failed_at)
     refer(user, ARGV[i])
   end
   files = #files > 0 and table.concat(files, ' ') or nil
-  local due_at = is_behind and LAST or starts_at and starts_at > now and starts_at or nil
+  local due_at = is_behind and after(LOOK_BEHIND) or starts_at and starts_at > now and starts_at or nil
   local state = due_at and 'scheduled' or 'queued'
   local seq = redis.call('INCR', root .. 'seq')
   -- The highest priority wins.

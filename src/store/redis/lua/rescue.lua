@@ -11,6 +11,10 @@ local queued, leases_expired, expired = 0, 0, 0
 local disowned = {}
 
 local function start_or_return(task)
+  if task.behind then
+    queued = queued + (look_behind(task) and 1 or 0)
+    return
+  end
   if task.state ~= 'running' then
     queued = queued + 1
     return requeue(task, task.due_at)

@@ -29,7 +29,7 @@ end
 -- The task that throttles all that it matches. One that was cancelled throttles no more.
 local function throttling()
   local newest = redis.call('ZRANGE', matching_key(matching), -1, -1)[1]
-  local task = newest and load(newest)
+  local task = newest and load_if_whole(newest)
   if task and task.state ~= 'tombstone' and task.state ~= 'cancelled' and now < throttles_until(task) then
     return task
   end

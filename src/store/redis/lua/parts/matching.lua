@@ -7,11 +7,11 @@ end
 local function may_run(task)
   return not is_ended(task) or task.held or false
 end
--- Oldest first.
+-- Oldest first, but for those whose records cannot be read: they hold up nobody.
 local function matched(matching)
   local tasks = {}
   for _, id in ipairs(redis.call('ZRANGE', matching_key(matching), 0, -1)) do
-    local task = load(id)
+    local task = load_if_whole(id)
     if task and task.state ~= 'tombstone' then
       tasks[#tasks + 1] = task
     end
