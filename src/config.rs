@@ -153,9 +153,24 @@ fn defaults(layers: &Layers, file: &File) -> Result<Defaults, ConfigError> {
             None => usual.retries,
         },
         first_delay: seconds(layers, "retry_delay_seconds", usual.first_delay)?,
+        ageing: ageing(layers, usual.ageing)?,
         retention: file.retention,
         ..usual
     })
+}
+
+/// Up to a day: nine levels of it are what priority can be worth.
+fn ageing(layers: &Layers, usual: Duration) -> Result<Duration, ConfigError> {
+    const AGEING: std::ops::RangeInclusive<Duration> =
+        Duration::from_millis(1)..=Duration::from_secs(86_400);
+    let Some(given) = layers.get("priority_ageing_seconds") else {
+        return Ok(usual);
+    };
+    let ageing = |text: &str| {
+        let span = Seconds::parse(text)?.0;
+        AGEING.contains(&span).then_some(span)
+    };
+    given.read("a number of seconds, 0.001 to 86400", ageing)
 }
 
 fn limits(file: &File) -> Result<Limits, ConfigError> {

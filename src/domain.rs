@@ -22,5 +22,6 @@ pub mod submission;
 pub mod task;
 pub mod task_type;
 pub mod timestamp;
+pub mod turns;
 pub mod webhook;
 pub mod worker;

@@ -29,6 +29,7 @@ use crate::domain::stats::{Crew, Stats};
 use crate::domain::submission::Submission;
 use crate::domain::task::{FencingToken, Progress, State, Task, TaskError, TaskId};
 use crate::domain::timestamp::Timestamp;
+use crate::domain::turns::Bounds;
 use crate::domain::webhook::{OwnSecret, WebhookSecret};
 use crate::domain::worker::Worker;
 use signals::{Following, Signals, Watch};
@@ -51,8 +52,11 @@ pub trait Store: Send + Sync + 'static {
     /// What [`Store::admit`] would decide; changes nothing.
     async fn check(&self, admission: Admission) -> Result<Checked, StoreError>;
 
-    /// Leases up to `max` tasks that are ready, most important and oldest first; none of types that are paused.
-    /// Each counts as an attempt.
+    /// Leases up to `max` tasks that are ready; none of types that are paused. Each counts as an attempt.
+    ///
+    /// Types take turns, and so do the users of each who have tasks that may run; of a user's tasks the most
+    /// important and oldest goes first. Users at a bound are passed over, and tasks whose concurrency key is
+    /// taken wait until its holder has ended.
     async fn lease(&self, request: LeaseRequest) -> Result<Vec<Lease>, StoreError>;
 
     /// The task of a lease that is still held. Changes nothing, and counts nothing.
@@ -403,6 +407,8 @@ pub struct LeaseRequest {
     pub holder: Holder,
     /// How long each lease lasts without renewal, by type.
     pub lease: HashMap<String, Duration>,
+    /// What bounds attempts beyond `max`, by type.
+    pub bounds: HashMap<String, Bounds>,
 }
 
 /// Who is to hold leases.
@@ -429,6 +435,10 @@ impl LeaseRequest {
     pub fn lease_of(&self, task_type: &str) -> Duration {
         let lease = self.lease.get(task_type).copied();
         lease.unwrap_or(Self::LEASE_DEFAULT)
+    }
+
+    pub fn bounds_of(&self, task_type: &str) -> Bounds {
+        self.bounds.get(task_type).copied().unwrap_or_default()
     }
 }
 
@@ -554,6 +564,8 @@ pub enum Found<T> {
 #[derive(Clone, Debug, Default)]
 pub struct Rescued {
     pub queued: u64,
+    /// Users who had to wait and have their turn again.
+    pub resumed: u64,
     pub leases_expired: u64,
     pub expired: u64,
     /// Copies that no record names any more: their bytes may be deleted.

@@ -86,7 +86,11 @@ pub fn task_type(name: &str, defaults: &Defaults) -> Result<Option<TaskType>, Co
     };
     match name {
         "scrape_website" | Callback::TASK_TYPE => {
-            made.params_check = Some(website::check(defaults.egress.clone()))
+            made.params_check = Some(website::check(defaults.egress.clone()));
+            // A page is fetched once at a time. A callback of each task is another one, whatever its URL.
+            if name == "scrape_website" {
+                made.concurrency_key = Some("/url".to_owned());
+            }
         }
         "send_notification" => {
             let check = notification::check(defaults.egress.clone(), defaults.mails);

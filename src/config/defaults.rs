@@ -20,6 +20,8 @@ pub struct Defaults {
     pub retries: u32,
     pub first_delay: Duration,
     pub retention: RetentionTable,
+    /// What a task must have waited for to count as one level more important.
+    pub ageing: Duration,
     /// Which addresses requests may go to.
     pub egress: Rules,
     /// Whether there is a mail server.
@@ -33,6 +35,7 @@ impl Default for Defaults {
             retries: 3,
             first_delay: Duration::from_secs(60),
             retention: RetentionTable::default(),
+            ageing: Priority::AGEING,
             egress: Rules::default(),
             mails: false,
         }
@@ -78,6 +81,11 @@ impl Defaults {
             lease: Self::LEASE,
             priority: Priority::DEFAULT,
             concurrency: None,
+            concurrency_per_user: None,
+            concurrency_key: None,
+            rate: None,
+            rate_per_user: None,
+            ageing: self.ageing,
             retention: self.retention.retention(self.window)?,
         })
     }

@@ -63,6 +63,7 @@ pub const SETTINGS: &[Setting] = &[
     row("deduplication_ttl",   "deduplication-ttl",   "DEDUPLICATION_TTL",            "SECONDS",  "How long a succeeded task answers for its content [default: 3600]"),
     row("max_retry_count",     "max-retry-count",     "MAX_RETRY_COUNT",              "NUMBER",   "Retries after the first attempt [default: 3]"),
     row("retry_delay_seconds", "retry-delay-seconds", "RETRY_DELAY_SECONDS",          "SECONDS",  "Wait before the first retry; doubles each time [default: 60]"),
+    row("priority_ageing_seconds", "priority-ageing-seconds", "JUSTONCE_PRIORITY_AGEING_SECONDS", "SECONDS", "A task that has waited for so long counts as one level of priority more important among its user's [default: 60]"),
     row("smtp_url",            "smtp-url",            "JUSTONCE_SMTP_URL",            "URL",      "The mail server that notifications go to, smtp://… or smtps://…; better given by its variable"),
     row("smtp_from",           "smtp-from",           "JUSTONCE_SMTP_FROM",           "ADDRESS",  "Who e-mails are from"),
     row("webhook_secret",      "webhook-secret",      "JUSTONCE_WEBHOOK_SECRET",      "SECRET",   "What webhooks are signed with, whsec_…; better given by its variable [default: made at the first start]"),

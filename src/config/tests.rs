@@ -248,8 +248,25 @@ fn what_cannot_hold_refuses_to_start() {
             "the name is 1 to 64",
         ),
         (
-            table("concurrency_key = \"/url\""),
-            "concurrency_key comes with a later release",
+            table("concurrency_key = \"url\""),
+            "concurrency_key: \"url\" is no JSON pointer",
+        ),
+        (
+            table("concurrency_per_user = 0"),
+            "concurrency_per_user must be above 0",
+        ),
+        (
+            table("rate = { attempts = 0, seconds = 1 }"),
+            "attempts of a rate are 1 to 10000",
+        ),
+        (
+            table("rate_per_user = { attempts = 1, seconds = 90000 }"),
+            "seconds of a rate are 0.01 to 86400",
+        ),
+        (table("rate = 5"), "line 3"),
+        (
+            "priority_ageing_seconds = 0".into(),
+            "a number of seconds, 0.001 to 86400",
         ),
         (table("concurrency = 0"), "concurrency must be above 0"),
         (table("priority = 10"), "priority is 0"),

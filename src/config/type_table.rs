@@ -19,6 +19,7 @@ use crate::domain::task::Priority;
 use crate::domain::task_type::{
     Debounce, DedupMode, DedupPolicy, FilesRule, OnOlderVersion, RunnerSpec, TaskType,
 };
+use crate::domain::turns::Rate;
 use crate::egress::rules::Refusal;
 
 /// What a table may say. A member that is known but not built yet stands here too, so that it is
@@ -39,9 +40,17 @@ pub struct TypeTable {
     priority: Option<u64>,
     concurrency: Option<usize>,
     retention: Option<RetentionTable>,
-    concurrency_key: Option<Value>,
-    concurrency_per_user: Option<Value>,
-    rate: Option<Value>,
+    concurrency_key: Option<String>,
+    concurrency_per_user: Option<u32>,
+    rate: Option<RateTable>,
+    rate_per_user: Option<RateTable>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RateTable {
+    attempts: u32,
+    seconds: Seconds,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -121,7 +130,6 @@ impl TypeTable {
         folder: &Path,
     ) -> Result<TaskType, ConfigError> {
         check_word("the name", name)?;
-        self.refuse_what_comes_later()?;
         let base = self.base(name, defaults);
         let mut made = base.map_err(|error| error.of("runner"))?;
         if let Some(source) = &self.params_schema {
@@ -142,6 +150,7 @@ impl TypeTable {
         made.files = self.files.map_or(made.files, FilesWord::rule);
         made.concurrency = self.concurrency.or(made.concurrency);
         self.set_times(&mut made)?;
+        self.set_turns(&mut made)?;
         if let Some(dedup) = &self.dedup {
             dedup.set(&mut made)?;
         }
@@ -155,16 +164,26 @@ impl TypeTable {
         Ok(made)
     }
 
-    fn refuse_what_comes_later(&self) -> Result<(), ConfigError> {
-        let later = [
-            ("concurrency_key", self.concurrency_key.is_some()),
-            ("concurrency_per_user", self.concurrency_per_user.is_some()),
-            ("rate", self.rate.is_some()),
-        ];
-        match later.into_iter().find(|(_, given)| *given) {
-            Some((name, _)) => Err(comes_later(name).of(name)),
-            None => Ok(()),
+    /// What tasks wait for beside a free worker.
+    fn set_turns(&self, made: &mut TaskType) -> Result<(), ConfigError> {
+        if let Some(pointer) = &self.concurrency_key {
+            check_pointer("concurrency_key", pointer)
+                .map_err(|error| error.of("concurrency_key"))?;
+            made.concurrency_key = Some(pointer.clone());
         }
+        if self.concurrency_per_user == Some(0) {
+            let error = ConfigError::new("concurrency_per_user must be above 0");
+            return Err(error.of("concurrency_per_user"));
+        }
+        made.concurrency_per_user = self.concurrency_per_user.or(made.concurrency_per_user);
+        if let Some(table) = self.rate {
+            made.rate = Some(table.rate().map_err(|error| error.of("rate"))?);
+        }
+        if let Some(table) = self.rate_per_user {
+            let rate = table.rate().map_err(|error| error.of("rate_per_user"))?;
+            made.rate_per_user = Some(rate);
+        }
+        Ok(())
     }
 
     /// The built-in type that the table changes or borrows the runner of, or a new one.
@@ -257,6 +276,22 @@ impl TypeTable {
             None => {}
         }
         Ok(())
+    }
+}
+
+impl RateTable {
+    fn rate(self) -> Result<Rate, ConfigError> {
+        let RateTable {
+            attempts,
+            seconds: Seconds(span),
+        } = self;
+        if !(1..=Rate::ATTEMPTS_MAX).contains(&attempts) {
+            return Err(ConfigError::new("attempts of a rate are 1 to 10000"));
+        }
+        if !(Rate::SPAN_MIN..=Rate::SPAN_MAX).contains(&span) {
+            return Err(ConfigError::new("seconds of a rate are 0.01 to 86400"));
+        }
+        Ok(Rate { attempts, span })
     }
 }
 

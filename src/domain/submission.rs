@@ -15,6 +15,7 @@ use super::principal::UserId;
 use super::task::Priority;
 use super::task_type::{Debounce, DedupMode, TaskType};
 use super::timestamp::Timestamp;
+use super::turns::ConcurrencyKey;
 
 #[derive(Clone, Debug)]
 pub struct Submission {
@@ -90,6 +91,12 @@ impl Submission {
 
     pub fn priority(&self) -> Priority {
         self.priority.unwrap_or(self.task_type.priority)
+    }
+
+    /// What keeps it from running beside others of its user and type.
+    pub fn concurrency_key(&self) -> Option<ConcurrencyKey> {
+        let pointer = self.task_type.concurrency_key.as_deref()?;
+        ConcurrencyKey::at(pointer, &self.params)
     }
 
     /// The start that was asked for; with a mode that waits, the store has more to say.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -117,6 +118,8 @@ pub struct Priority(u8);
 impl Priority {
     pub const DEFAULT: Priority = Priority(4);
     pub const LAST: u8 = 9;
+    /// A task that has waited for so long counts as one level more important, where nothing else is set.
+    pub const AGEING: Duration = Duration::from_secs(60);
 
     pub fn new(value: u64) -> Option<Self> {
         u8::try_from(value)

@@ -14,6 +14,7 @@ use super::params_check::ParamsCheck;
 use super::retry::RetryPolicy;
 use super::schema::{ParamsSchema, Violation};
 use super::task::Priority;
+use super::turns::{Bounds, Rate};
 
 /// The declared contract of one task type.
 #[derive(Clone, Debug)]
@@ -38,6 +39,15 @@ pub struct TaskType {
     pub priority: Priority,
     /// Attempts at a time in this process; no bound of its own when absent, as always with workers outside.
     pub concurrency: Option<usize>,
+    /// Attempts of one user at a time, over all processes and workers outside.
+    pub concurrency_per_user: Option<u32>,
+    /// JSON pointer into params: of a user's tasks with the same value there, one runs at a time.
+    pub concurrency_key: Option<String>,
+    /// Starts of attempts, of all users together.
+    pub rate: Option<Rate>,
+    pub rate_per_user: Option<Rate>,
+    /// Within a user's tasks, one that has waited for so long counts as one level more important.
+    pub ageing: Duration,
     pub retention: Retention,
 }
 
@@ -272,7 +282,21 @@ impl TaskType {
             lease: Duration::ZERO,
             priority: Priority::DEFAULT,
             concurrency: None,
+            concurrency_per_user: None,
+            concurrency_key: None,
+            rate: None,
+            rate_per_user: None,
+            ageing: Priority::AGEING,
             retention: Retention::default(),
+        }
+    }
+
+    /// What whoever leases its tasks keeps to.
+    pub fn bounds(&self) -> Bounds {
+        Bounds {
+            per_user: self.concurrency_per_user,
+            rate: self.rate,
+            rate_per_user: self.rate_per_user,
         }
     }
 

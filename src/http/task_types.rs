@@ -15,6 +15,7 @@ use crate::domain::task::Priority;
 use crate::domain::task_type::{
     DedupMode, DedupPolicy, FilesRule, OnOlderVersion, Retention, RunnerSpec, TaskType,
 };
+use crate::domain::turns::Rate;
 
 #[derive(Serialize, ToSchema)]
 #[schema(as = TaskTypeList)]
@@ -52,6 +53,16 @@ pub struct TypeView<'a> {
     priority: Priority,
     /// Attempts at a time in one process; null without a bound of its own.
     concurrency: Option<usize>,
+    /// Attempts of one user at a time, over all processes and workers outside; null without a bound.
+    concurrency_per_user: Option<u32>,
+    /// JSON pointer into params: of a user's tasks with the same value there, one runs at a time. Null: no such rule.
+    concurrency_key: Option<&'a str>,
+    /// Starts of attempts, of all users together; null without a bound.
+    rate: Option<RateView>,
+    /// Starts of attempts of each user; null without a bound.
+    rate_per_user: Option<RateView>,
+    /// A task that has waited for so long counts as one level of priority more important among its user's.
+    priority_ageing_seconds: f64,
     retention: RetentionView,
 }
 
@@ -105,6 +116,14 @@ struct RetryView {
     jitter: f64,
 }
 
+/// So many attempts start within any span of this length, and no more.
+#[derive(Serialize, ToSchema)]
+#[schema(as = TaskTypeRate)]
+struct RateView {
+    attempts: u32,
+    seconds: f64,
+}
+
 #[derive(Serialize, ToSchema)]
 #[schema(as = TaskTypeRetention)]
 struct RetentionView {
@@ -154,6 +173,11 @@ impl<'a> TypeView<'a> {
             lease_seconds: task_type.lease.as_secs_f64(),
             priority: task_type.priority,
             concurrency: task_type.concurrency,
+            concurrency_per_user: task_type.concurrency_per_user,
+            concurrency_key: task_type.concurrency_key.as_deref(),
+            rate: task_type.rate.map(RateView::of),
+            rate_per_user: task_type.rate_per_user.map(RateView::of),
+            priority_ageing_seconds: task_type.ageing.as_secs_f64(),
             retention: RetentionView::of(&task_type.retention),
         }
     }
@@ -198,6 +222,15 @@ impl RetryView {
             factor: retry.factor,
             max_delay_seconds: retry.max_delay.as_secs_f64(),
             jitter: retry.jitter,
+        }
+    }
+}
+
+impl RateView {
+    fn of(rate: Rate) -> Self {
+        RateView {
+            attempts: rate.attempts,
+            seconds: rate.span.as_secs_f64(),
         }
     }
 }

@@ -35,6 +35,7 @@ mod schedules;
 mod schema;
 mod step;
 mod suppressed;
+mod turns;
 mod unreferenced;
 mod webhook_secret;
 mod writer;

@@ -46,6 +46,7 @@ mod outcome;
 mod outside;
 mod packed;
 mod pauses;
+mod rates;
 mod record;
 mod reply;
 mod rescue;
@@ -80,14 +81,16 @@ use self::admit::{Ask, Question, Records, Way};
 use self::agenda::Agenda;
 use self::completion::Completion;
 use self::guard::Guard;
-use self::horizon::Horizon;
+use self::horizon::{Horizon, Share};
 use self::keys::{Keys, PARTITIONS, Partition};
+use self::leases::Nonce;
 use self::lines::Lines;
 use self::link::{Commands, RESPONSE_WAIT_MAX};
 use self::marks::Marks;
 use self::memory::Memory;
 use self::news::Listener;
 use self::pauses::Pauses;
+use self::rates::{Permits, Rates};
 use self::step::{Step, Steps, unavailable};
 use self::suppressed::Notes;
 use super::signals::Signals;
@@ -116,13 +119,15 @@ pub use self::diagnosis::{Diagnosis, diagnose};
 pub use self::guard::Assumed;
 pub use self::trust::Trust;
 
-/// The layout of keys and records that this code reads and writes. A newer one is refused.
-const SCHEMA: u32 = 1;
+/// The layout of keys and records that this code reads and writes. Any other one is refused.
+const SCHEMA: u32 = 2;
 
 /// Time enough to notice that the store was emptied, and to restore it.
 const ORPHANS_KEPT_FOR: Duration = Duration::from_secs(7 * 86_400);
 /// A ping says what the last one did if that was so short a time ago.
 const PING_HOLDS_FOR: Duration = Duration::from_millis(500);
+/// A call for leases asks partitions so often at most. What is left over is found by the next call.
+const LEASE_ROUNDS_MAX: usize = 32;
 /// Redis refuses a write at once, if it does; what takes longer has no answer.
 const REFUSED_WITHIN: Duration = Duration::from_millis(500);
 
@@ -180,6 +185,11 @@ pub enum StartError {
         "Redis was written by a newer release (schema {0}, this release knows {SCHEMA}): start that release"
     )]
     Newer(u32),
+    #[error(
+        "Redis was written by an older release in another layout (schema {0}, this release knows {SCHEMA}): use an \
+         empty Redis, or another JUSTONCE_REDIS_PREFIX"
+    )]
+    Older(u32),
 }
 
 /// One for each process. Cheap to clone.
@@ -198,6 +208,7 @@ struct Parts {
     completions: Lines<Completion>,
     guard: Guard,
     pauses: Arc<Pauses>,
+    rates: Rates,
     queue_tasks_max: u64,
     orphans_kept_for: Duration,
     pinged_at: Mutex<Option<Instant>>,
@@ -229,6 +240,7 @@ impl RedisStore {
             notes: Notes::default(),
             guard,
             pauses: Arc::default(),
+            rates: Rates::default(),
             queue_tasks_max: options.queue_tasks_max,
             orphans_kept_for: options.orphans_kept_for,
             pinged_at: Mutex::default(),
@@ -431,6 +443,93 @@ impl Parts {
         }
     }
 
+    async fn lease_within_rates(
+        &self,
+        mut request: LeaseRequest,
+        nonce: Nonce,
+    ) -> Result<Vec<Lease>, StoreError> {
+        let Parts {
+            steps,
+            keys,
+            rates,
+            signals,
+            ..
+        } = self;
+        let mut permits = Permits::take(steps, keys, rates, signals, &mut request).await?;
+        let leases = self.lease_in_turns(request, nonce, &mut permits).await;
+        if let Err(error) = permits.give_back(steps, keys).await {
+            tracing::debug!(%error, "permits to start attempts were not given back");
+        }
+        leases
+    }
+
+    /// From each partition as much as users wait there.
+    async fn lease_in_turns(
+        &self,
+        mut request: LeaseRequest,
+        mut nonce: Nonce,
+        permits: &mut Permits,
+    ) -> Result<Vec<Lease>, StoreError> {
+        let max = request.max;
+        let mut leases: Vec<Lease> = Vec::new();
+        let mut failures = HashMap::new();
+        for _ in 0..LEASE_ROUNDS_MAX {
+            let before = leases.len();
+            let mut shares = self.horizon.shares(&request.types, max - leases.len());
+            shares.retain(|share| !failures.contains_key(&share.partition.index()));
+            if request.types.is_empty() || shares.is_empty() {
+                break;
+            }
+            if !permits.is_empty() {
+                shares.truncate(1);
+            }
+            let asked = shares
+                .iter()
+                .map(|share| self.lease_share(share, &request, &nonce, permits));
+            for (share, taken) in shares.iter().zip(join_all(asked).await) {
+                match taken {
+                    Ok(taken) => leases.extend(taken),
+                    // Other partitions may be elsewhere, and well.
+                    Err(error) => {
+                        failures.insert(share.partition.index(), error);
+                    }
+                }
+            }
+            permits.use_up(&leases[before..]);
+            permits.keep_to(&mut request);
+            // A partition gives the same again under a nonce that it knows.
+            if leases.len() >= max || nonce.is_of_caller() {
+                break;
+            }
+            nonce = Nonce::of(&request.holder);
+        }
+        if let Some(failure) = failures.into_values().next().filter(|_| leases.is_empty()) {
+            return Err(failure);
+        }
+        if !leases.is_empty() {
+            self.signals.due_is_sooner();
+        }
+        Ok(leases)
+    }
+
+    async fn lease_share(
+        &self,
+        share: &Share,
+        request: &LeaseRequest,
+        nonce: &Nonce,
+        permits: &Permits,
+    ) -> Result<Vec<Lease>, StoreError> {
+        let root = self.keys.root(share.partition);
+        let room = |name: &str| permits.room(name, share.max);
+        let taken = leases::lease(&self.steps, root, request, nonce, share.max, room).await?;
+        self.horizon.leased(&request.types, share, &taken);
+        for lease in &taken.leases {
+            self.horizon.due(share.partition, lease.expires_at);
+            self.signals.task_changed(&lease.task.id);
+        }
+        Ok(taken.leases)
+    }
+
     fn records(&self) -> Records<'_> {
         Records {
             memory: &self.memory,
@@ -491,10 +590,9 @@ impl Store for RedisStore {
         admit::check(&parts.steps, question).await
     }
 
-    /// Partitions take turns; within each, the most important and oldest tasks go first.
     async fn lease(&self, request: LeaseRequest) -> Result<Vec<Lease>, StoreError> {
         let parts = &*self.0;
-        let nonce = leases::Nonce::of(&request.holder);
+        let nonce = Nonce::of(&request.holder);
         if let Some(leases) = leases::earlier(&parts.steps, &parts.keys, &request, &nonce).await? {
             return Ok(leases);
         }
@@ -502,47 +600,10 @@ impl Store for RedisStore {
             types: parts.pauses.open(&request.types),
             ..request
         };
-        if request.types.is_empty() {
+        if !parts.horizon.is_promising(&request.types) {
             return Ok(Vec::new());
         }
-        let mut promising = parts.horizon.promising(&request.types);
-        if !promising.is_empty() {
-            let turn = fastrand::usize(..promising.len());
-            promising.rotate_left(turn);
-        }
-        let mut leases = Vec::new();
-        let mut failure = None;
-        for (partition, heard) in promising {
-            let max = (request.max - leases.len()).min(leases::LEASES_MAX);
-            if max == 0 {
-                break;
-            }
-            let root = parts.keys.root(partition);
-            let taken = match leases::lease(&parts.steps, root, &request, &nonce, max).await {
-                Ok(taken) => taken,
-                // Other partitions may be elsewhere, and well.
-                Err(error) => {
-                    failure = Some(error);
-                    continue;
-                }
-            };
-            if taken.len() < max {
-                parts.horizon.drained_at(&request.types, partition, heard);
-            }
-            for lease in &taken {
-                parts.horizon.due(partition, lease.expires_at);
-                parts.signals.task_changed(&lease.task.id);
-            }
-            leases.extend(taken);
-        }
-        match failure {
-            Some(failure) if leases.is_empty() => return Err(failure),
-            _ => {}
-        }
-        if !leases.is_empty() {
-            parts.signals.due_is_sooner();
-        }
-        Ok(leases)
+        parts.lease_within_rates(request, nonce).await
     }
 
     async fn held(&self, held: &Held) -> Result<Fenced<Task>, StoreError> {
@@ -681,7 +742,7 @@ impl Store for RedisStore {
     async fn rescue(&self) -> Result<Rescued, StoreError> {
         let parts = &*self.0;
         let rescued = rescue::rescue(&parts.steps, &parts.keys, &parts.horizon, now()).await?;
-        if rescued.queued + rescued.leases_expired > 0 {
+        if rescued.queued + rescued.resumed + rescued.leases_expired > 0 {
             parts.signals.work_is_ready();
         }
         Ok(rescued)

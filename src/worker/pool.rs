@@ -112,11 +112,13 @@ impl Pool {
 
     async fn call(&self, ask: &Ask) -> Result<Vec<Lease>, StoreError> {
         let lease = |name: &String| Some((name.clone(), *self.leases.get(name)?));
+        let bounds = |name: &String| Some((name.clone(), self.shop.types.get(name)?.bounds()));
         let request = LeaseRequest {
             types: ask.types.clone(),
             max: ask.max,
             holder: Holder::Inside,
             lease: ask.types.iter().filter_map(lease).collect(),
+            bounds: ask.types.iter().filter_map(bounds).collect(),
         };
         self.shop.store.lease(request).await
     }

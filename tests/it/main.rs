@@ -44,4 +44,5 @@ mod store_conformance;
 mod store_model;
 mod submit;
 mod task_types;
+mod turns;
 mod users;

@@ -215,6 +215,7 @@ async fn an_idle_replica_costs_little() {
             max: 9,
             holder: Holder::Inside,
             lease: Default::default(),
+            bounds: Default::default(),
         };
         store.lease(request).await.unwrap();
         store.rescue().await.unwrap();

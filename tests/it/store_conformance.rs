@@ -15,6 +15,7 @@ mod leases;
 mod lists;
 mod retention;
 mod schedules;
+mod turns;
 mod versions;
 mod webhook_secrets;
 

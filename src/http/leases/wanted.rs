@@ -71,6 +71,7 @@ impl Wanted {
         let names = names.unwrap_or_default();
         expect_leasable(&names, types)?;
         let lease = |name: &String| Some((name.clone(), types.get(name)?.lease));
+        let bounds = |name: &String| Some((name.clone(), types.get(name)?.bounds()));
         let worker = worker.unwrap_or_else(|| caller.to_string());
         let own = |nonce: String| {
             let text = format!("{caller} {} {worker} {nonce}", worker.len());
@@ -81,6 +82,7 @@ impl Wanted {
             request: LeaseRequest {
                 max: usize::try_from(max.unwrap_or(1)).unwrap_or(1),
                 lease: names.iter().filter_map(lease).collect(),
+                bounds: names.iter().filter_map(bounds).collect(),
                 types: names,
                 holder: Holder::Outside { worker, nonce },
             },

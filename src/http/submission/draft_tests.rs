@@ -44,6 +44,11 @@ fn task_type(name: &str, files: FilesRule) -> TaskType {
         lease: Duration::from_secs(30),
         priority: Priority::DEFAULT,
         concurrency: None,
+        concurrency_per_user: None,
+        concurrency_key: None,
+        rate: None,
+        rate_per_user: None,
+        ageing: Priority::AGEING,
         retention: Retention::default(),
     }
 }

@@ -8,6 +8,7 @@ use serde_json::value::to_raw_value;
 use super::create::insert;
 use super::record::Record;
 use super::step::Step;
+use super::turns;
 use crate::domain::callback::{Callback, Delivery, End, Joining, delivery_id};
 use crate::domain::standing::Failures;
 use crate::domain::task::{FencingToken, State, Task};
@@ -57,21 +58,21 @@ fn deliver(step: &mut Step<'_>, ended: &Record, callback: &Callback) -> rusqlite
     let Some(end) = End::of(&ended.task) else {
         return Ok(());
     };
-    let record = insert(step, delivery(step, &ended.task, end, callback)?)?;
+    let record = insert(step, delivery(step, ended, end, callback)?)?;
     let task = &record.task;
     step.moved(&task.user, &task.task_type, None, Some(task.state));
     step.changed(&task.id);
-    step.effects.work = true;
-    Ok(())
+    turns::queued(step, &task.task_type, task.user.as_str())
 }
 
 fn delivery(
     step: &Step<'_>,
-    ended: &Task,
+    ended: &Record,
     end: End,
     callback: &Callback,
 ) -> rusqlite::Result<Record> {
     let Callback { url, terms } = callback;
+    let (ageing, ended) = (ended.ageing, &ended.task);
     let id = delivery_id(&ended.id, ended.changes.count(), end.finished_at(), url);
     let delivery = Delivery {
         url: url.clone(),
@@ -127,5 +128,7 @@ fn delivery(
         chained_at: None,
         behind: false,
         keyless: false,
+        slot: None,
+        ageing,
     })
 }

@@ -6,6 +6,7 @@ use super::changes;
 use super::ending;
 use super::record::{COLUMNS, Record, Submitted, short_hash};
 use super::step::{Sql, Step};
+use super::turns;
 use crate::domain::callback::Joining;
 use crate::domain::matching::Matching;
 use crate::domain::principal::UserId;
@@ -197,7 +198,7 @@ pub fn start_now(step: &mut Step<'_>, record: &mut Record) -> rusqlite::Result<(
         Some(State::Queued),
     );
     task.state = State::Queued;
-    step.effects.work = true;
+    turns::queued(step, &task.task_type, task.user.as_str())?;
     changes::moved(step, record.seq, &task.id, State::Queued)
 }
 

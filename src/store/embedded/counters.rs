@@ -25,6 +25,9 @@ const EVER: i64 = 0;
 /// Counters stop here (2^53): sums of them fit, and every reader of JSON holds them exactly.
 const COUNT_MAX: i64 = 1 << 53;
 
+/// Users of a type who are looked at for the oldest task, at most.
+const WAITING_MAX: i64 = 1000;
+
 /// Latencies are counted by the hour, and shown over the current and the last one.
 pub const LATENCY_SPAN_MS: i64 = 3_600_000;
 
@@ -189,8 +192,8 @@ fn counts_by_type(sql: &Sql<'_>, user: &str) -> rusqlite::Result<BTreeMap<String
     Ok(by_type)
 }
 
-/// Since when the task has waited that is ready for the longest time. For everyone: the head of each
-/// type and priority, so that it costs the same however long the queue is.
+/// Since when the task has waited that is ready for the longest time. For everyone: of the first in line of those
+/// users of each type who have waited longest for their turn.
 fn oldest_ready<'a>(
     sql: &Sql<'_>,
     user: Option<&UserId>,
@@ -205,17 +208,18 @@ fn oldest_ready<'a>(
             .query_row(params![user.as_str(), queued], |row| row.get(0))?,
         None => {
             let mut statement = sql.prepare_cached(
-                "SELECT min(ready_at) FROM task WHERE state = 1 AND type = ?1 AND priority = ?2",
+                "SELECT min((SELECT ready_at FROM task WHERE state = 1 AND aside = 0 AND type = w.type AND user = w.user \
+                 ORDER BY ready_at + priority * ageing, seq LIMIT 1)) \
+                 FROM (SELECT type, user FROM turn WHERE type = ?1 ORDER BY at LIMIT ?2) w",
             )?;
             let mut oldest: Option<i64> = None;
             for task_type in types {
-                for priority in 0..=crate::domain::task::Priority::LAST {
-                    let head: Option<i64> = statement.query_row(params![task_type, priority], |row| row.get(0))?;
-                    oldest = match (oldest, head) {
-                        (Some(oldest), Some(head)) => Some(oldest.min(head)),
-                        (oldest, head) => oldest.or(head),
-                    };
-                }
+                let first: Option<i64> =
+                    statement.query_row(params![task_type, WAITING_MAX], |row| row.get(0))?;
+                oldest = match (oldest, first) {
+                    (Some(oldest), Some(first)) => Some(oldest.min(first)),
+                    (oldest, first) => oldest.or(first),
+                };
             }
             oldest
         }

@@ -1,13 +1,13 @@
 //! New tasks.
 
-use rusqlite::params;
+use rusqlite::{OptionalExtension, params};
 
 use super::admit::{Place, answer};
 use super::conflicts::Conflicts;
 use super::key::BoundKey;
 use super::record::{Record, Submitted, fingerprint_hash, id_hash, short_hash};
 use super::step::{Sql, Step};
-use super::{callbacks, file};
+use super::{callbacks, file, turns};
 use crate::domain::digest::Sha256Digest;
 use crate::domain::file::{BlobName, File};
 use crate::domain::task::{FencingToken, State, Task, TaskId};
@@ -55,7 +55,7 @@ pub fn create(
     step.tally(&admission.user, |tally| tally.accepted += 1);
     match record.due_at {
         Some(at) => step.due(at),
-        None => step.effects.work = true,
+        None => turns::queued(step, &record.task.task_type, record.task.user.as_str())?,
     }
     Ok(Admitted::New(AdmissionAnswer {
         ignored,
@@ -67,12 +67,17 @@ pub fn create(
 /// The second step of [`SeededFault::QueuedApart`].
 pub fn queue(step: &mut Step<'_>, id: &TaskId) -> rusqlite::Result<()> {
     let row = params![id.as_str(), State::Scheduled as i64, State::Queued as i64];
-    step.sql.execute(
-        "UPDATE task SET state = ?3 WHERE id = ?1 AND state = ?2 AND due_at IS NULL",
-        row,
-    )?;
-    step.effects.work = true;
-    Ok(())
+    let queued: Option<(String, String)> = step
+        .sql
+        .prepare_cached(
+            "UPDATE task SET state = ?3 WHERE id = ?1 AND state = ?2 AND due_at IS NULL RETURNING type, user",
+        )?
+        .query_row(row, |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    match queued {
+        Some((task_type, user)) => turns::queued(step, &task_type, &user),
+        None => Ok(()),
+    }
 }
 
 /// A file that was neither uploaded before nor with this submission.
@@ -169,6 +174,10 @@ fn new_record(step: &Step<'_>, admission: &Admission, place: Place, files: Vec<F
         chained_at: None,
         behind: false,
         keyless: false,
+        slot: submission
+            .concurrency_key()
+            .map(|key| key.as_str().to_owned()),
+        ageing: task_type.ageing,
     }
 }
 
@@ -184,8 +193,8 @@ pub fn insert(step: &Step<'_>, mut record: Record) -> rusqlite::Result<Record> {
     step.sql.execute(
         "INSERT INTO task (id, id_hash, user, type, state, fingerprint, fingerprint_hash, claim, resubmissions, \
          first_failed_at, priority, max_attempts, created_at, ready_at, due_at, submission, \
-         callbacks, matching, matching_hash, throttles, chained_at, behind) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, \
-         ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22)",
+         callbacks, matching, matching_hash, throttles, chained_at, behind, slot, ageing) VALUES (?1, ?2, ?3, ?4, ?5, ?6, \
+         ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24)",
         params![
             task.id.as_str(),
             id_hash(&task.id),
@@ -208,7 +217,9 @@ pub fn insert(step: &Step<'_>, mut record: Record) -> rusqlite::Result<Record> {
             record.matching.map(|matching| short_hash(matching.digest())),
             task.throttles_until.is_some(),
             record.chained_at.map(Timestamp::as_ms),
-            record.behind
+            record.behind,
+            record.slot,
+            i64::try_from(record.ageing.as_millis()).unwrap_or(i64::MAX)
         ],
     )?;
     record.seq = step.sql.last_insert_rowid();

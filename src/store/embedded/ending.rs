@@ -7,6 +7,7 @@ use super::file;
 use super::key::BoundKey;
 use super::record::{Record, StoredBlob, TOMBSTONE, result_kind};
 use super::step::Step;
+use super::turns::{self, Slot};
 use super::{callbacks, changes, conflicts};
 use crate::domain::file::BlobName;
 use crate::domain::task::{Outcome, State, TaskError};
@@ -57,6 +58,7 @@ pub fn succeed(step: &mut Step<'_>, record: &Record, result: &TaskResult) -> rus
     if record.task.attempt > 1 {
         step.tally(&record.task.user, |tally| tally.retry_successes += 1);
     }
+    turns::stopped(step, Slot::of(record))?;
     end(step, record, State::Succeeded)?;
     conflicts::make_way(step, record)
 }
@@ -89,7 +91,7 @@ pub fn give_up(
     let error = error.map_err(|e| rusqlite::Error::ToSqlConversionFailure(e.into()))?;
     step.sql.execute(
         "UPDATE task SET state = ?2, held = ?3, worker = iif(?3, worker, NULL), finished_at = ?4, due_at = ?5, kept_until = ?6, ready_at = NULL, \
-         behind = 0, error = ifnull(?7, error), first_failed_at = ?8 WHERE seq = ?1",
+         behind = 0, aside = 0, error = ifnull(?7, error), first_failed_at = ?8 WHERE seq = ?1",
         params![
             record.seq,
             state as i64,
@@ -103,6 +105,11 @@ pub fn give_up(
     )?;
     if state == State::Failed {
         step.tally(&record.task.user, |tally| tally.failures += 1);
+    }
+    if record.task.state == State::Queued {
+        turns::left(step, Slot::of(record))?;
+    } else if record.held && !held {
+        turns::stopped(step, Slot::of(record))?;
     }
     end(step, record, state)?;
     // One that gives way to another makes none.
@@ -144,6 +151,7 @@ pub fn confirm_stopped(step: &mut Step<'_>, record: &Record) -> rusqlite::Result
         [record.seq],
     )?;
     step.changed(&record.task.id);
+    turns::stopped(step, Slot::of(record))?;
     conflicts::make_way(step, record)
 }
 

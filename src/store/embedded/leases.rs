@@ -7,21 +7,14 @@ use rusqlite::params;
 use super::changes;
 use super::counters::Metric;
 use super::ending;
+use super::nonces;
 use super::record::{COLUMNS, Record};
 use super::rescue::put_aside;
 use super::step::{Sql, Step};
-use super::{nonces, pauses};
+use super::turns::{self, Looks, OfType, Slot};
 use crate::domain::task::{Progress, State, Task, TaskError};
 use crate::seeded_faults::SeededFault;
 use crate::store::{Extension, Fenced, Held, Holder, Lease, LeaseRequest, TaskResult};
-
-/// A place in the queue: most important first, then longest ready.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
-    priority: i64,
-    ready_at: i64,
-    seq: i64,
-}
 
 pub fn lease(step: &mut Step<'_>, request: &LeaseRequest) -> rusqlite::Result<Vec<Lease>> {
     let Holder::Outside {
@@ -39,36 +32,52 @@ pub fn lease(step: &mut Step<'_>, request: &LeaseRequest) -> rusqlite::Result<Ve
     Ok(taken.into_iter().map(|(_, lease)| lease).collect())
 }
 
-/// The first tasks of the queue, each with the number of its row.
+/// The tasks whose turn it is, each with the number of its row.
 fn take_first(step: &mut Step<'_>, request: &LeaseRequest) -> rusqlite::Result<Vec<(i64, Lease)>> {
-    let paused = pauses::all(&step.sql)?;
-    let mut heads = Vec::new();
-    for task_type in request.types.iter().filter(|name| !paused.contains(*name)) {
-        let mut statement = step.sql.prepare_cached(
-            "SELECT priority, ready_at, seq FROM task WHERE state = 1 AND type = ?1 \
-             ORDER BY priority, ready_at, seq LIMIT ?2",
-        )?;
-        let mut rows = statement.query(params![task_type, request.max])?;
-        while let Some(row) = rows.next()? {
-            heads.push(Place {
-                priority: row.get(0)?,
-                ready_at: row.get(1)?,
-                seq: row.get(2)?,
-            });
+    let mut types = turns::types(step, request)?;
+    let mut looks = Looks::none();
+    let mut leases: Vec<(i64, Lease)> = Vec::new();
+    while leases.len() < request.max && types.iter().any(|of| !of.is_over) {
+        for of in &mut types {
+            if leases.len() == request.max || of.is_over {
+                continue;
+            }
+            match of.next(step, &mut looks)? {
+                Some((seq, user)) => leases.extend(take_next(step, request, of, seq, &user)?),
+                None => of.is_over = true,
+            }
         }
     }
-    heads.sort_unstable();
-    heads.truncate(request.max);
-    let mut leases = Vec::new();
-    for place in heads {
-        match take(step, request, place.seq) {
-            Err(error @ rusqlite::Error::FromSqlConversionFailure(..)) => {
-                put_aside(step, place.seq, &error)?
+    if types.len() > 1 {
+        let mut served: Vec<&str> = Vec::new();
+        for (_, lease) in leases.iter().rev() {
+            if !served.contains(&lease.task.task_type.as_str()) {
+                served.push(&lease.task.task_type);
             }
-            taken => leases.push((place.seq, taken?)),
         }
+        turns::served(step, served.into_iter().rev())?;
     }
     Ok(leases)
+}
+
+/// None when its row cannot be read: it is put aside.
+fn take_next(
+    step: &mut Step<'_>,
+    request: &LeaseRequest,
+    of: &OfType<'_>,
+    seq: i64,
+    user: &str,
+) -> rusqlite::Result<Option<(i64, Lease)>> {
+    match take(step, request, seq) {
+        Err(error @ rusqlite::Error::FromSqlConversionFailure(..)) => {
+            put_aside(step, seq, &error)?;
+            Ok(None)
+        }
+        taken => {
+            of.started(step, user)?;
+            Ok(Some((seq, taken?)))
+        }
+    }
 }
 
 fn take(step: &mut Step<'_>, request: &LeaseRequest, seq: i64) -> rusqlite::Result<Lease> {
@@ -233,6 +242,7 @@ fn retry(
         Some(State::Retrying),
     );
     step.due(next_at);
+    turns::stopped(step, Slot::of(record))?;
     changes::moved(step, record.seq, &record.task.id, State::Retrying)
 }
 
@@ -271,7 +281,8 @@ pub fn requeue(step: &mut Step<'_>, record: &Record) -> rusqlite::Result<()> {
         Some(State::Running),
         Some(State::Queued),
     );
-    step.effects.work = true;
+    turns::queued(step, &record.task.task_type, record.task.user.as_str())?;
+    turns::stopped(step, Slot::of(record))?;
     changes::moved(step, record.seq, &record.task.id, State::Queued)
 }
 

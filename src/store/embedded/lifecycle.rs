@@ -8,6 +8,7 @@ use super::ending;
 use super::key::BoundKey;
 use super::record::{COLUMNS, Record, result_kind};
 use super::step::{Sql, Step};
+use super::turns;
 use crate::domain::idempotency_key::IdempotencyKey;
 use crate::domain::principal::UserId;
 use crate::domain::standing::Standing;
@@ -199,7 +200,7 @@ fn run_again(step: &mut Step<'_>, record: Record) -> rusqlite::Result<Redriven> 
         Some(record.task.state),
         Some(State::Queued),
     );
-    step.effects.work = true;
+    turns::queued(step, &record.task.task_type, record.task.user.as_str())?;
     changes::moved(step, record.seq, &record.task.id, State::Queued)?;
     let task = Record::by_seq(&step.sql, record.seq)?
         .ok_or(rusqlite::Error::QueryReturnedNoRows)?

@@ -58,6 +58,10 @@ pub struct Record {
     pub behind: bool,
     /// Whether submissions without a key have joined it.
     pub keyless: bool,
+    /// Of those of its user and type with the same one, one runs at a time.
+    pub slot: Option<String>,
+    /// What a level of priority is worth.
+    pub ageing: Duration,
 }
 
 /// What is written once, at admission, and never searched for.
@@ -200,6 +204,8 @@ impl Record {
             chained_at: time(33)?,
             behind: row.get(34)?,
             keyless: row.get(36)?,
+            slot: row.get(37)?,
+            ageing: Duration::from_millis(row.get(38)?),
         })
     }
 
@@ -222,7 +228,7 @@ impl Record {
 pub const COLUMNS: &str = "seq, id, user, type, state, fingerprint, priority, attempt, max_attempts, token, held, \
      created_at, ready_at, started_at, finished_at, due_at, dedup_expires_at, result_until, kept_until, duplicates, \
      result_kind, progress, error, submission, result, claim, resubmissions, first_failed_at, \
-     revision, trail, callbacks, matching, throttles, chained_at, behind, superseded_by, keyless";
+     revision, trail, callbacks, matching, throttles, chained_at, behind, superseded_by, keyless, slot, ageing";
 
 /// 64 bits of the id's random ones.
 pub fn id_hash(id: &TaskId) -> i64 {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::changes;
 use super::counters::{LATENCY_SPAN_MS, SPANS};
@@ -13,6 +13,7 @@ use super::leases::requeue;
 use super::nonces;
 use super::record::{COLUMNS, Record};
 use super::step::Step;
+use super::turns::{self, Slot};
 use crate::domain::task::{State, TaskError};
 use crate::domain::timestamp::Timestamp;
 use crate::seeded_faults::SeededFault;
@@ -34,6 +35,7 @@ pub fn rescue(step: &mut Step<'_>) -> rusqlite::Result<Rescued> {
     let mut rescued = Rescued::default();
     let due = due_records(step, LIVE)?;
     let expired = due_records(step, OVER)?;
+    rescued.resumed = turns::resume(step)?;
     rescued.more = due.len() == ROWS_MAX || expired.len() == ROWS_MAX;
     for record in due {
         if record.task.state == State::Cancelled {
@@ -66,7 +68,7 @@ pub fn end_leases_of_last_process(conn: &Connection, now: Timestamp) -> rusqlite
 }
 
 /// Without the results of ended tasks, which may be large and are of no use here.
-fn due_records(step: &Step<'_>, part: &str) -> rusqlite::Result<Vec<Record>> {
+fn due_records(step: &mut Step<'_>, part: &str) -> rusqlite::Result<Vec<Record>> {
     let columns = COLUMNS.replace(
         " result,",
         " CASE result_kind WHEN 1 THEN 'null' ELSE result END,",
@@ -74,14 +76,16 @@ fn due_records(step: &Step<'_>, part: &str) -> rusqlite::Result<Vec<Record>> {
     let text = format!(
         "SELECT {columns} FROM task WHERE {part} AND due_at <= ?1 ORDER BY due_at LIMIT ?2"
     );
-    let mut statement = step.sql.prepare_cached(&text)?;
-    let mut rows = statement.query(params![step.now.as_ms(), ROWS_MAX])?;
     let mut records = Vec::new();
     let mut unreadable = Vec::new();
-    while let Some(row) = rows.next()? {
-        match Record::read(row) {
-            Ok(record) => records.push(record),
-            Err(error) => unreadable.push((row.get(0)?, error)),
+    {
+        let mut statement = step.sql.prepare_cached(&text)?;
+        let mut rows = statement.query(params![step.now.as_ms(), ROWS_MAX])?;
+        while let Some(row) = rows.next()? {
+            match Record::read(row) {
+                Ok(record) => records.push(record),
+                Err(error) => unreadable.push((row.get(0)?, error)),
+            }
         }
     }
     for (seq, error) in unreadable {
@@ -90,15 +94,29 @@ fn due_records(step: &Step<'_>, part: &str) -> rusqlite::Result<Vec<Record>> {
     Ok(records)
 }
 
-/// One row that cannot be read must not hold up all others.
-pub fn put_aside(step: &Step<'_>, seq: i64, error: &rusqlite::Error) -> rusqlite::Result<()> {
+/// One row that cannot be read must not hold up all others. What it holds is free for them.
+pub fn put_aside(step: &mut Step<'_>, seq: i64, error: &rusqlite::Error) -> rusqlite::Result<()> {
     tracing::error!(seq, %error, "a task's row cannot be read: it is put aside for a while");
     let later = step.now.plus(UNREADABLE_PAUSE);
-    step.sql.execute(
-        "UPDATE task SET due_at = ?2, state = CASE state WHEN 1 THEN 0 ELSE state END WHERE seq = ?1",
-        params![seq, later.as_ms()],
-    )?;
-    Ok(())
+    let freed: Option<(String, String, Option<String>)> = step
+        .sql
+        .prepare_cached(
+            "UPDATE task SET due_at = ?2, held = 0, state = CASE state WHEN 1 THEN 0 ELSE state END WHERE seq = ?1 \
+             RETURNING type, user, slot",
+        )?
+        .query_row(params![seq, later.as_ms()], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        })
+        .optional()?;
+    let Some((task_type, user, key)) = &freed else {
+        return Ok(());
+    };
+    let slot = Slot {
+        task_type,
+        user,
+        key: key.as_deref(),
+    };
+    turns::stopped(step, slot)
 }
 
 fn start_or_return(
@@ -131,7 +149,7 @@ fn start_or_return(
         Some(record.task.state),
         Some(State::Queued),
     );
-    step.effects.work = true;
+    turns::queued(step, &record.task.task_type, record.task.user.as_str())?;
     changes::moved(step, record.seq, &record.task.id, State::Queued)
 }
 
@@ -168,6 +186,8 @@ fn next_due_at(step: &Step<'_>) -> rusqlite::Result<Option<Timestamp>> {
              SELECT min(due_at) AS at FROM task \
              WHERE (held = 1 OR finished_at IS NULL) AND due_at IS NOT NULL UNION ALL \
              SELECT min(due_at) FROM task WHERE held = 0 AND finished_at IS NOT NULL UNION ALL \
+             SELECT min(until) FROM turn WHERE until IS NOT NULL UNION ALL \
+             SELECT min(until) FROM type_turn UNION ALL \
              SELECT min(expires_at) FROM key WHERE expires_at IS NOT NULL UNION ALL \
              SELECT min(expires_at) FROM file WHERE expires_at IS NOT NULL)",
         )?

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OpenFlags};
 const APPLICATION_ID: i32 = 0x4a4f_6e65;
 
 /// The schema that this code reads and writes (`PRAGMA user_version`). A newer file is refused.
-pub const VERSION: i32 = 6;
+pub const VERSION: i32 = 7;
 
 /// Older versions of SQLite can corrupt a WAL that is reset while another connection writes.
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
@@ -134,6 +134,7 @@ const STEPS: [&str; VERSION as usize] = [
     SCHEDULES,
     CALLBACKS,
     CONFLICTS,
+    TURNS,
 ];
 
 /// Version 6: the conflict modes, and who wants a task.
@@ -209,6 +210,45 @@ CREATE TABLE webhook_secret (
     previous TEXT,                          -- none: the one of the installation
     previous_until INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+";
+
+/// Version 7: users take turns, and what makes tasks wait. A user's tasks of a type stand in line by when they were
+/// ready and how important they are.
+const TURNS: &str = "
+ALTER TABLE task ADD COLUMN slot TEXT;              -- concurrency key: of those with the same one runs at a time
+ALTER TABLE task ADD COLUMN aside INTEGER NOT NULL DEFAULT 0; -- 1 while it is queued and waits for its slot
+ALTER TABLE task ADD COLUMN ageing INTEGER NOT NULL DEFAULT 60000; -- what a level of priority is worth
+DROP INDEX task_queue;
+CREATE INDEX task_line ON task(type, user, (ready_at + priority * ageing), seq) WHERE state = 1 AND aside = 0;
+CREATE INDEX task_aside ON task(type, user, slot, (ready_at + priority * ageing), seq) WHERE state = 1 AND aside = 1;
+CREATE INDEX task_held ON task(type, user, slot) WHERE held = 1;
+
+CREATE TABLE turn (                         -- users of a type who have something in line
+    type TEXT NOT NULL,
+    user TEXT NOT NULL,
+    at INTEGER,                             -- the number of the turn; none for who is passed over
+    until INTEGER,                          -- then: until when; none: until an attempt of the user ends
+    PRIMARY KEY (type, user)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX turn_at ON turn(type, at) WHERE at IS NOT NULL;
+CREATE INDEX turn_until ON turn(until) WHERE until IS NOT NULL;
+INSERT INTO turn (type, user, at) SELECT type, user, min(seq) FROM task WHERE state = 1 GROUP BY type, user;
+
+CREATE TABLE type_turn (
+    type TEXT PRIMARY KEY,
+    served INTEGER NOT NULL DEFAULT 0,      -- greatest for the type that was served last
+    until INTEGER                           -- when its rate allows the next start, for who waits for it
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE start (                        -- starts of attempts, as long as a rate counts them
+    type TEXT NOT NULL,
+    user TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    until INTEGER NOT NULL
+) STRICT;
+CREATE INDEX start_of_user ON start(type, user, at);
+CREATE INDEX start_of_type ON start(type, at);
+CREATE INDEX start_until ON start(until);
 ";
 
 /// All times are milliseconds since the epoch. States are those of `domain::task::State` in order, and

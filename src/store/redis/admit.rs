@@ -16,8 +16,8 @@ use super::link::RESPONSE_WAIT_MAX;
 use super::memory::{Answered, Memory};
 use super::packed::Packed;
 use super::record::{
-    Body, Record, SHORT_BYTES_MAX, from_json, made, made_of_delivery, rule as read_rule, rule_text,
-    span_ms, to_json, with_copies,
+    Body, Record, SHORT_BYTES_MAX, ageing_ms, from_json, made, made_of_delivery, rule as read_rule,
+    rule_text, span_ms, to_json, with_copies,
 };
 use super::reply::{Reply, senseless};
 use super::scripts::{ADMIT, CHECK, Script};
@@ -240,7 +240,14 @@ impl<'a> Question<'a> {
             .number(submission.priority().value().into())
             .text(start)
             .number(start_ms)
-            .number(i64::try_from(self.room).unwrap_or(i64::MAX));
+            .number(i64::try_from(self.room).unwrap_or(i64::MAX))
+            .maybe_number(ageing_ms(&submission.task_type))
+            .maybe_text(
+                submission
+                    .concurrency_key()
+                    .as_ref()
+                    .map(|key| key.as_str()),
+            );
         let older = self.admission.older.iter();
         let older: Vec<u8> = older.flat_map(|one| *one.digest().as_bytes()).collect();
         match older.is_empty() {

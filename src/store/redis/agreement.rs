@@ -1,6 +1,7 @@
 //! What all replicas of a store agree on: its schema, its partitions, and its epoch. Whoever starts first
 //! writes it.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
@@ -39,14 +40,21 @@ pub async fn agree(steps: &Steps, prefix: &str) -> Result<Option<Agreement>, Sta
         _ => return Err(senseless().into()),
     }
     let schema: u32 = reply.number()?;
-    if schema > SCHEMA {
-        return Err(StartError::Newer(schema));
-    }
+    expect_known(schema)?;
     Ok(Some(Agreement {
         partitions: reply.number()?,
         epoch: reply.word()?,
         accepted: reply.word()?.split(' ').map(str::to_owned).collect(),
     }))
+}
+
+/// Refuses any layout but today's.
+pub fn expect_known(schema: u32) -> Result<(), StartError> {
+    match schema.cmp(&SCHEMA) {
+        Ordering::Equal => Ok(()),
+        Ordering::Greater => Err(StartError::Newer(schema)),
+        Ordering::Less => Err(StartError::Older(schema)),
+    }
 }
 
 impl Agreement {

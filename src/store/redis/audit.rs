@@ -8,6 +8,7 @@ use std::sync::Arc;
 use redis::{Cmd, FromRedisValue, from_redis_value};
 use tokio::time::{sleep, timeout};
 
+use super::agreement::expect_known;
 use super::keys::{self, Keys, Partition};
 use super::leases::expect;
 use super::link::RESPONSE_WAIT_MAX;
@@ -15,7 +16,7 @@ use super::marks::Marks;
 use super::reply::{Reply, senseless};
 use super::scripts::{AUDIT, AUDIT_COUNTS, AUDIT_MEMBERS, AUDIT_NEEDS, UNOWNED};
 use super::step::{Step, Steps, unavailable};
-use super::{Options, SCHEMA, StartError};
+use super::{Options, StartError};
 use crate::domain::file::BlobName;
 use crate::domain::task::State;
 use crate::store::StoreError;
@@ -70,8 +71,7 @@ impl Auditor {
             return Ok(None);
         };
         match schema.parse() {
-            Ok(schema) if schema > SCHEMA => return Err(StartError::Newer(schema)),
-            Ok(_) => {}
+            Ok(schema) => expect_known(schema)?,
             Err(_) => return Err(senseless().into()),
         }
         let keys = Keys::new(&options.prefix, agreed.number()?);
@@ -439,6 +439,10 @@ const SORTED: Option<Scan> = Some(Scan {
     command: "ZSCAN",
     words: 2,
 });
+const FIELDS: Option<Scan> = Some(Scan {
+    command: "HSCAN",
+    words: 2,
+});
 const UNSORTED: Option<Scan> = Some(Scan {
     command: "SSCAN",
     words: 1,
@@ -454,11 +458,14 @@ fn kind(name: &str) -> Option<(&'static str, Option<Scan>)> {
         "claim" => ("claims on contents", None),
         "file" => ("files", None),
         "schedule" => ("schedules", None),
+        "held" => ("other records", FIELDS),
         "body" | "result" | "ledger" | "gauge" | "seq" | "open" | "fresh" | "blobs"
-        | "schedules-version" | "callbacks" | "awaited" | "withdrawn" => ("other records", None),
+        | "schedules-version" | "callbacks" | "awaited" | "withdrawn" | "types" | "waits" => {
+            ("other records", None)
+        }
         "keys" | "schedules" => ("other records", UNSORTED),
-        "list" | "queue" | "due" | "expiry" | "file-expiry" | "tag" | "schedules-due"
-        | "matching" => ("lists and queues", SORTED),
+        "list" | "line" | "aside" | "turns" | "due" | "expiry" | "file-expiry" | "tag"
+        | "schedules-due" | "matching" => ("lists and queues", SORTED),
         _ => return None,
     })
 }

@@ -7,16 +7,45 @@ use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::keys::Partition;
+use super::leases::Taken;
 use crate::domain::timestamp::Timestamp;
 
-/// Sets of types that are remembered as drained, at most.
+/// Sets of types that something is remembered of, at most.
 const ASKS_MAX: usize = 1_000;
 
 pub struct Horizon {
     partitions: Vec<Known>,
-    /// By the types of a lease: the news that it had heard when it found a partition empty.
-    drained: Mutex<HashMap<Vec<String>, Vec<u64>>>,
+    /// What leases have found, by their types.
+    found: Mutex<HashMap<Vec<String>, OfTypes>>,
     next_visit: AtomicUsize,
+}
+
+struct OfTypes {
+    seen: Vec<Seen>,
+    /// What those had got who were last in turn: so many tasks for each of their users.
+    served: f64,
+}
+
+/// What a lease has found in a partition.
+#[derive(Clone, Copy, Default)]
+struct Seen {
+    /// The news of work that were heard when nothing was left.
+    drained_at: u64,
+    /// Users who waited for their turn.
+    users: u64,
+    /// Tasks that were got here, for each user.
+    served: f64,
+}
+
+/// A part of what is to be leased.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Share {
+    pub partition: Partition,
+    /// Tasks at most.
+    pub max: usize,
+    heard: u64,
+    users: u64,
+    served: f64,
 }
 
 struct Known {
@@ -41,7 +70,7 @@ impl Horizon {
         };
         Horizon {
             partitions: (0..partitions).map(|_| known()).collect(),
-            drained: Mutex::default(),
+            found: Mutex::default(),
             next_visit: AtomicUsize::new(0),
         }
     }
@@ -74,35 +103,61 @@ impl Horizon {
         }
     }
 
-    /// Partitions that may hold work of these types, each with the news heard of it so far.
-    pub fn promising(&self, types: &[String]) -> Vec<(Partition, u64)> {
-        let drained = self.drained();
-        let seen = drained.get(types);
-        let mut promising = Vec::new();
-        for (partition, known) in self.all() {
-            let work = known.work.load(Ordering::Relaxed);
-            let heard = seen
-                .and_then(|seen| seen.get(partition.index()))
-                .copied()
-                .unwrap_or(0);
-            if work != heard {
-                promising.push((partition, work));
-            }
-        }
-        promising
+    /// Whether there may be work of these types anywhere.
+    pub fn is_promising(&self, types: &[String]) -> bool {
+        !self.shares(types, 1).is_empty()
     }
 
-    /// A lease of these types got all that there was, having heard this news.
-    pub fn drained_at(&self, types: &[String], partition: Partition, heard: u64) {
-        let mut drained = self.drained();
-        if drained.len() >= ASKS_MAX {
-            drained.clear();
+    /// Partitions that may hold work of these types, and how much of `max` tasks to ask each for: as much as users are
+    /// known to wait there. Whoever has got least, for the users that it has, is first.
+    pub fn shares(&self, types: &[String], max: usize) -> Vec<Share> {
+        let known = self.known_of();
+        let known = known.get(types);
+        let mut shares = Vec::new();
+        for (partition, of) in self.all() {
+            let heard = of.work.load(Ordering::Relaxed);
+            let seen = known.and_then(|known| known.seen.get(partition.index()));
+            let seen = seen.copied().unwrap_or_default();
+            if heard != seen.drained_at {
+                shares.push(Share {
+                    partition,
+                    heard,
+                    users: seen.users.max(1),
+                    // Who had nothing to do does not catch up on it.
+                    served: seen.served.max(known.map_or(0.0, |known| known.served)),
+                    max: 0,
+                });
+            }
         }
-        let seen = drained
-            .entry(types.to_vec())
-            .or_insert_with(|| vec![0; self.partitions.len()]);
-        if let Some(seen) = seen.get_mut(partition.index()) {
-            *seen = heard;
+        shares.sort_by(|a, b| a.served.total_cmp(&b.served));
+        let (mut left, mut users) = (max, shares.iter().map(|share| share.users).sum::<u64>());
+        for share in &mut shares {
+            let part = (left as u64 * share.users).div_ceil(users.max(1));
+            share.max = usize::try_from(part).unwrap_or(left).min(left);
+            (left, users) = (left - share.max, users - share.users);
+        }
+        shares.retain(|share| share.max > 0);
+        shares
+    }
+
+    /// What came of one.
+    pub fn leased(&self, types: &[String], share: &Share, taken: &Taken) {
+        let mut known = self.known_of();
+        if known.len() >= ASKS_MAX && !known.contains_key(types) {
+            known.clear();
+        }
+        let of = known.entry(types.to_vec()).or_insert_with(|| OfTypes {
+            seen: vec![Seen::default(); self.partitions.len()],
+            served: 0.0,
+        });
+        of.served = of.served.max(share.served);
+        if let Some(seen) = of.seen.get_mut(share.partition.index()) {
+            if !taken.has_more {
+                seen.drained_at = share.heard;
+            }
+            let users = share.users.max(taken.users);
+            seen.served = share.served + taken.leases.len() as f64 / users as f64;
+            seen.users = taken.users;
         }
     }
 
@@ -170,8 +225,8 @@ impl Horizon {
         self.partitions.get(partition.index())
     }
 
-    fn drained(&self) -> MutexGuard<'_, HashMap<Vec<String>, Vec<u64>>> {
-        self.drained.lock().unwrap_or_else(PoisonError::into_inner)
+    fn known_of(&self) -> MutexGuard<'_, HashMap<Vec<String>, OfTypes>> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -179,25 +234,69 @@ impl Horizon {
 mod tests {
     use super::*;
 
+    fn taken(users: u64) -> Taken {
+        Taken {
+            leases: Vec::new(),
+            has_more: users > 0,
+            users,
+        }
+    }
+
     #[test]
     fn a_drained_partition_is_left_alone_until_there_is_news() {
         let horizon = Horizon::new(2);
         let types = ["echo".to_owned()];
-        assert_eq!(horizon.promising(&types).len(), 2);
-        for (partition, heard) in horizon.promising(&types) {
-            horizon.drained_at(&types, partition, heard);
+        let shares = horizon.shares(&types, 9);
+        assert_eq!(shares.iter().map(|share| share.max).sum::<usize>(), 9);
+        for share in &shares {
+            horizon.leased(&types, share, &taken(0));
         }
-        assert_eq!(horizon.promising(&types), []);
-        assert_eq!(horizon.promising(&["other".to_owned()]).len(), 2);
+        assert!(!horizon.is_promising(&types));
+        assert!(horizon.is_promising(&["other".to_owned()]));
         // News that comes between the look and its note is not lost.
         let partition = Partition::at(1);
         horizon.work(partition);
-        let [(_, heard)] = horizon.promising(&types)[..] else {
+        let [share] = &horizon.shares(&types, 9)[..] else {
             panic!("no news");
         };
+        assert_eq!((share.partition, share.max), (partition, 9));
         horizon.work(partition);
-        horizon.drained_at(&types, partition, heard);
-        assert_eq!(horizon.promising(&types).len(), 1);
+        horizon.leased(&types, share, &taken(0));
+        assert!(horizon.is_promising(&types));
+    }
+
+    #[test]
+    fn partitions_get_as_much_as_users_wait_there() {
+        let horizon = Horizon::new(3);
+        let types = ["echo".to_owned()];
+        let mut got = [0.0; 3];
+        let waiting = [1, 10, 4];
+        for _ in 0..150 {
+            for share in horizon.shares(&types, 1) {
+                let (at, users) = (share.partition.index(), waiting[share.partition.index()]);
+                got[at] += share.max as f64 / users as f64;
+                // One task each time, as far as the turns are concerned.
+                let share = Share {
+                    served: share.served + 1.0 / users as f64,
+                    users,
+                    ..share
+                };
+                horizon.leased(&types, &share, &taken(users));
+            }
+        }
+        assert!(got.iter().all(|got| (9.0..=11.0).contains(got)), "{got:?}");
+        let max: Vec<_> = horizon
+            .shares(&types, 15)
+            .iter()
+            .map(|s| (s.partition.index(), s.max))
+            .collect();
+        assert!(
+            waiting
+                .iter()
+                .enumerate()
+                .all(|(at, &users)| max.contains(&(at, users as usize))),
+            "{max:?}"
+        );
     }
 
     #[test]

@@ -150,6 +150,11 @@ pub fn outside(root: &str) -> String {
     format!("{root}outside")
 }
 
+/// Starts of a type's attempts, by when each was allowed.
+pub fn permits(root: &str, task_type: &str) -> String {
+    format!("{root}permits:{task_type}")
+}
+
 /// What was leased by the call with this nonce.
 pub fn leased(root: &str, nonce: &str) -> String {
     format!("{root}leased:{nonce}")

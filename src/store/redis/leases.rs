@@ -37,6 +37,10 @@ impl Nonce {
         };
         Nonce { text, is_of_caller }
     }
+
+    pub fn is_of_caller(&self) -> bool {
+        self.is_of_caller
+    }
 }
 
 /// What an earlier call under this nonce took and still holds; none when there was no such call.
@@ -72,21 +76,34 @@ pub async fn earlier(
     if found.is_empty() {
         return Ok(None);
     }
-    let again = found
-        .iter()
-        .map(|&partition| lease(steps, keys.root(partition), request, nonce, LEASES_MAX));
+    let again = found.iter().map(|&partition| {
+        let root = keys.root(partition);
+        lease(steps, root, request, nonce, LEASES_MAX, |_| LEASES_MAX)
+    });
+    let again = try_join_all(again).await?;
     Ok(Some(
-        try_join_all(again).await?.into_iter().flatten().collect(),
+        again.into_iter().flat_map(|taken| taken.leases).collect(),
     ))
 }
 
+/// What one step has leased, and what it has left.
+pub struct Taken {
+    pub leases: Vec<Lease>,
+    /// Whether there is more that could run.
+    pub has_more: bool,
+    /// Users who wait for their turn.
+    pub users: u64,
+}
+
+/// Up to `max` tasks, and of each type as many as there is `room` for.
 pub async fn lease(
     steps: &Steps,
     root: &str,
     request: &LeaseRequest,
     nonce: &Nonce,
     max: usize,
-) -> Result<Vec<Lease>, StoreError> {
+    room: impl Fn(&str) -> usize,
+) -> Result<Taken, StoreError> {
     let worker = match &request.holder {
         Holder::Inside => "",
         Holder::Outside { worker, .. } => worker,
@@ -96,12 +113,20 @@ pub async fn lease(
         .arg(max.min(LEASES_MAX))
         .arg(worker);
     for task_type in &request.types {
-        let lease = request.lease_of(task_type);
-        step = step.arg(task_type).arg(span_ms(lease));
+        let (lease, bounds) = (request.lease_of(task_type), request.bounds_of(task_type));
+        let starts = bounds.rate_per_user;
+        step = step
+            .arg(task_type)
+            .arg(span_ms(lease))
+            .arg(room(task_type))
+            .arg(or_nothing(bounds.per_user))
+            .arg(or_nothing(starts.map(|rate| rate.attempts)))
+            .arg(or_nothing(starts.map(|rate| span_ms(rate.span))));
     }
     let mut reply = steps.take(step).await?;
     expect(&mut reply, "leased")?;
     put_aside(&reply.word()?);
+    let (has_more, users) = (reply.word()? == "more", reply.number()?);
     let mut leases = Vec::new();
     while !reply.is_over() {
         let record = Record::read(reply.part()?)?;
@@ -112,7 +137,15 @@ pub async fn lease(
             task: record.task,
         });
     }
-    Ok(leases)
+    Ok(Taken {
+        leases,
+        has_more,
+        users,
+    })
+}
+
+fn or_nothing(number: Option<impl ToString>) -> String {
+    number.map_or(String::new(), |number| number.to_string())
 }
 
 pub async fn extend(

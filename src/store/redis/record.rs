@@ -18,7 +18,7 @@ use crate::domain::fingerprint::{
 };
 use crate::domain::principal::UserId;
 use crate::domain::task::{FencingToken, Outcome, Priority, State, Task, TaskId};
-use crate::domain::task_type::{DedupMode, Retention};
+use crate::domain::task_type::{DedupMode, Retention, TaskType};
 use crate::domain::timestamp::Timestamp;
 use crate::store::{Admission, StoreError};
 
@@ -213,8 +213,13 @@ pub fn made(admission: &Admission, rule: &str, body: Option<&str>) -> Result<Vec
     Ok(packed.maybe_text(body).take())
 }
 
+/// What a level of priority is worth, where that is not what record.lua takes it for.
+pub fn ageing_ms(task_type: &TaskType) -> Option<i64> {
+    (task_type.ageing != Priority::AGEING).then(|| span_ms(task_type.ageing))
+}
+
 /// What a callback says of the records of its deliveries: their priority, and all that follows from the values of
-/// [`made`] but the last.
+/// [`made`] up to the body.
 pub fn made_of_delivery(user: &UserId, terms: &Terms) -> Result<Vec<u8>, StoreError> {
     let mut packed = Packed::default();
     packed

@@ -54,10 +54,11 @@ pub async fn rescue(
                 continue;
             }
         };
-        if one.queued + one.leases_expired > 0 {
+        if one.queued + one.resumed + one.leases_expired > 0 {
             horizon.work(partition);
         }
         all.queued += one.queued;
+        all.resumed += one.resumed;
         all.leases_expired += one.leases_expired;
         all.expired += one.expired;
         all.more |= one.more;
@@ -79,6 +80,7 @@ async fn visit(steps: &Steps, root: &str) -> Result<Rescued, StoreError> {
     expect(&mut reply, "rescued")?;
     let mut rescued = Rescued {
         queued: reply.number()?,
+        resumed: reply.number()?,
         leases_expired: reply.number()?,
         expired: reply.number()?,
         more: reply.word()? == "more",

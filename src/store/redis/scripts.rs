@@ -105,6 +105,7 @@ scripts! {
     ADMIT = "admit" Admits [clock, counters, places] then [record, claim, standing, matching, judge, queue, moves, files, callbacks, behind, ending];
     CHECK = "check" Reads [clock, record, claim, standing, matching, judge];
     LEASE = "lease" Writes [clock, record, counters, places, queue, moves];
+    PERMITS = "permits" Writes [clock];
     EXTEND = "extend" Writes [clock, record, counters, places, queue, moves, holder];
     COMPLETE = "complete" Promises [clock, record, counters, places, queue, moves, files, claim, matching, behind, callbacks, ending];
     FAIL = "fail" Promises [clock, record, counters, places, queue, moves, files, claim, matching, behind, callbacks, ending, holder];
@@ -118,7 +119,7 @@ scripts! {
     LIST = "list" Reads [record];
     NOTE = "note" Writes [clock, record, counters];
     FOLD = "fold" Writes [record];
-    STATS = "stats" Reads [clock, record];
+    STATS = "stats" Reads [clock, record, places];
     HISTORY = "history" Reads [];
     PRESENT = "present" Reads [];
     UNOWNED = "unowned" Reads [];

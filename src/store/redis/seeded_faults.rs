@@ -68,10 +68,10 @@ fn changes(fault: SeededFault) -> &'static [Change] {
             ),
         ],
         SeededFault::RedisQueuedApart => &[
-            ("admit", "    enqueue_all(type, queue)\n", ""),
+            ("admit", "      enqueue_all(type, user, line)\n", ""),
             (
                 "admit",
-                "    enqueue({ id = id, seq = seq, type = type, priority = priority, ready_at = now })\n",
+                "    enqueue({\n      id = id, seq = seq, user = user, type = type, priority = priority, ready_at = now, ageing = ageing, slot = slot,\n    })\n",
                 "",
             ),
             (

@@ -353,7 +353,7 @@ fn a_holder_whose_token_is_old_is_seen() {
 fn a_task_that_is_admitted_and_not_queued_is_seen() {
     is_caught(Break {
         script: "admit",
-        is: "enqueue_all(type, queue)",
+        is: "enqueue_all(type, user, line)",
         becomes: "",
     });
 }

@@ -67,6 +67,7 @@ async fn lease_deliveries(subject: &Subject) -> Vec<Lease> {
         max: 100,
         holder: Holder::Inside,
         lease: HashMap::new(),
+        bounds: HashMap::new(),
     };
     subject.store.lease(request).await.unwrap()
 }

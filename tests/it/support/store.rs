@@ -191,6 +191,11 @@ pub fn plain_type() -> TaskType {
         lease: Duration::from_secs(30),
         priority: Priority::DEFAULT,
         concurrency: None,
+        concurrency_per_user: None,
+        concurrency_key: None,
+        rate: None,
+        rate_per_user: None,
+        ageing: Priority::AGEING,
         retention: Retention::default(),
     }
 }
@@ -312,6 +317,7 @@ impl Subject {
             max,
             holder: Holder::Inside,
             lease: HashMap::from([("plain".to_owned(), lease)]),
+            bounds: HashMap::new(),
         };
         self.store.lease(request).await.unwrap()
     }
@@ -392,6 +398,7 @@ pub fn outside(worker: &str, nonce: Option<&str>, max: usize) -> LeaseRequest {
             nonce: nonce.map(str::to_owned),
         },
         lease: HashMap::from([("plain".to_owned(), LONG)]),
+        bounds: HashMap::new(),
     }
 }
 

@@ -32,6 +32,24 @@ pub const OF_TASKS: &[Contradiction] = &[
          AND (ready_at IS NULL OR due_at IS NOT NULL OR held <> 0 OR finished_at IS NOT NULL)",
     ),
     found(
+        "it is queued, and its user has no turn",
+        "SELECT 'task ' || id FROM task t WHERE seq > ?1 AND seq <= ?2 AND state = 1 AND aside = 0 \
+         AND NOT EXISTS (SELECT 1 FROM turn WHERE turn.type = t.type AND turn.user = t.user)",
+    ),
+    found(
+        "it waits for its concurrency key, and nobody calls it",
+        "SELECT 'task ' || id FROM task t WHERE seq > ?1 AND seq <= ?2 AND aside <> 0 AND (state <> 1 OR slot IS NULL \
+         OR NOT EXISTS (SELECT 1 FROM task o WHERE o.type = t.type AND o.user = t.user AND o.slot = t.slot AND o.held = 1) \
+         AND NOT EXISTS (SELECT 1 FROM task o WHERE o.state = 1 AND o.aside = 0 AND o.type = t.type AND o.user = t.user \
+         AND o.slot = t.slot))",
+    ),
+    found(
+        "it may run, and another one holds its concurrency key",
+        "SELECT 'task ' || id FROM task t WHERE seq > ?1 AND seq <= ?2 AND held = 1 AND slot IS NOT NULL \
+         AND EXISTS (SELECT 1 FROM task o WHERE o.held = 1 AND o.type = t.type AND o.user = t.user AND o.slot = t.slot \
+         AND o.seq <> t.seq)",
+    ),
+    found(
         "it waits for its time, and has none",
         "SELECT 'task ' || id FROM task WHERE seq > ?1 AND seq <= ?2 AND state IN (0, 3) \
          AND (due_at IS NULL OR held <> 0 OR finished_at IS NOT NULL)",

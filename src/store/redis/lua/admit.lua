@@ -11,7 +11,8 @@
 --          names of tags as JSON or nil, submission as JSON, or nil when it is the next but one
 --          what is asked, packed: whether it starts at once, without files, tags, callback or older versions; mode (domain/task_type.rs),
 --          resubmissions at most, priority asked for or nil, priority otherwise, start (now, at or after), its time
---          or span in ms, unfinished tasks at most here, fingerprints of older versions that answer too, one
+--          or span in ms, unfinished tasks at most here, what a level of priority is worth, ms, unless it is
+--          AGEING, concurrency key or nil, fingerprints of older versions that answer too, one
 --          behind the other, or nil, another rule or nil, the fingerprint under it, hashes of
 --          fields as JSON or nil, the callback's URL or nil, what its deliveries are made of (callbacks.lua) or nil,
 --          what a conflict mode matches on, how long it waits for a newer one and how long at most, in ms
@@ -40,7 +41,7 @@ for k = 2, #KEYS, 3 do
   local number = #replies + 1
   local id, packed, text = ARGV[at], ARGV[at + 1], ARGV[at + 3]
   local record, key_record, claim = KEYS[k], KEYS[k + 1], KEYS[k + 2]
-  local is_plain, _, _, _, priority, _, _, open_max = cmsgpack.unpack(ARGV[at + 2])
+  local is_plain, _, _, _, priority, _, _, open_max, ageing, slot = cmsgpack.unpack(ARGV[at + 2])
   if is_plain and not (seen[k + 1] or seen[k + 2] or seen[k + 3]) and open < open_max
     and not (taken[record] or taken[key_record] or taken[claim]) then
     local user, type = cmsgpack.unpack(packed)
@@ -51,6 +52,7 @@ for k = 2, #KEYS, 3 do
       'queued', seq, priority, now, nil, now, nil, nil,
       nil, nil, nil, nil, nil, key_record ~= root and now or nil, nil,
       nil, nil, nil, nil, nil, nil, nil, nil) .. packed
+      .. ((slot or ageing) and cmsgpack.pack(nil, nil, nil, nil, nil, nil, nil, nil, nil, slot, ageing) or '')
     w = w + 2
     if text ~= '' then
       writes[w + 1], writes[w + 2] = root .. 'body:' .. id, text
@@ -67,8 +69,8 @@ for k = 2, #KEYS, 3 do
     local list = among(listed, user)
     list[#list + 1], list[#list + 2] = seq, id
     made[#made + 1] = id
-    local queue = among(queued, type)
-    queue[#queue + 1], queue[#queue + 2] = score(priority, now), place(seq, id)
+    local line = among(among(queued, type), user)
+    line[#line + 1], line[#line + 2] = score(priority, now, ageing), place(seq, id, slot)
     tally_accepted(user, type, 'queued')
     replies[number] = { 'new', now, '' }
   else
@@ -88,8 +90,10 @@ if #writes > 0 then
   for user, list in pairs(listed) do
     redis.call('ZADD', list_key('queued', user), unpack(list))
   end
-  for type, queue in pairs(queued) do
-    enqueue_all(type, queue)
+  for type, lines in pairs(queued) do
+    for user, line in pairs(lines) do
+      enqueue_all(type, user, line)
+    end
   end
   publish('task ' .. table.concat(made, ' '))
 end
@@ -206,9 +210,8 @@ local function create(packed, resubmissions, first_failed_at)
     state, seq, priority, now, starts_at, not due_at and now or nil, due_at, nil,
     nil, nil, nil, nil, nil, key and now or nil, nil,
     nil, nil, nil, nil, nil, nil, nil, files) .. packed
-    .. (has_callbacks and not matching and cmsgpack.pack(nil, nil, true) or '')
-    .. (matching and cmsgpack.pack(
-      nil, nil, has_callbacks, matching, mode == 'throttle' or nil, chained_at, is_behind, nil, nil) or ''))
+    .. ((has_callbacks or matching or slot or ageing) and cmsgpack.pack(
+      nil, nil, has_callbacks, matching, mode == 'throttle' or nil, chained_at, is_behind, nil, nil, slot, ageing) or ''))
   if has_callbacks then
     redis.call('SADD', root .. 'awaited', id)
   end
@@ -234,7 +237,9 @@ local function create(packed, resubmissions, first_failed_at)
   if due_at then
     due(id, due_at)
   else
-    enqueue({ id = id, seq = seq, type = type, priority = priority, ready_at = now })
+    enqueue({
+      id = id, seq = seq, user = user, type = type, priority = priority, ready_at = now, ageing = ageing, slot = slot,
+    })
   end
   if matching then
     -- Of tasks that are over, the newest alone stays.
@@ -259,7 +264,7 @@ local function apply(task, is_replay)
     task.priority = priority_asked
     save(task)
     if task.state == 'queued' then
-      enqueue(task)
+      move_up(task)
     end
   end
   if mode == 'debounce' and task.chained_at then

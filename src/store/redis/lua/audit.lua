@@ -25,9 +25,15 @@ local WAITS = { scheduled = true, retrying = true, running = true }
 
 local function place_of(task)
   if task.state == 'queued' then
-    local at = tonumber(redis.call('ZSCORE', queue_key(task.type), place(task.seq, task.id)))
-    if not task.ready_at or at ~= score(task.priority, task.ready_at) then
+    local member = place(task.seq, task.id, task.slot)
+    local at = redis.call('ZSCORE', line_key(task.type, task.user), member)
+    local aside = task.slot and redis.call('ZSCORE', aside_key(task.type, task.user, task.slot), member)
+    if not task.ready_at or tonumber(at or aside or -1) ~= score(task.priority, task.ready_at, task.ageing) then
       wrong('it is queued, and has no place in the queue')
+    elseif at and aside then
+      wrong('it is queued, and has two places in the queue')
+    elseif at and not redis.call('ZSCORE', turns_key(task.type), task.user) then
+      wrong('it is queued, and its user has no turn')
     end
   elseif WAITS[task.state] then
     if not task.due_at or score_of('due', task.id) ~= task.due_at then
@@ -114,6 +120,9 @@ function look.task(id)
   end
   place_of(task)
   key_of(task)
+  if task.held and redis.call('HGET', held_key(task.type, task.user), task.slot or id) ~= id then
+    wrong('it may be running, and does not count as such')
+  end
   if task.state == 'tombstone' then
     return
   end

@@ -1,5 +1,5 @@
 #!lua flags=no-writes
--- Looks at members of lists, queues, deadlines, tags, keys and schedules: whether each is as they say.
+-- Looks at members of lists, lines, turns, what is held, deadlines, tags, keys and schedules: whether each is as they say.
 -- KEYS[1]  root of the partition
 -- ARGV[1]  name of the set, without the root
 -- ARGV[2…] members
@@ -16,10 +16,31 @@ function agrees.list(id, at)
     return 'no such task is in this state'
   end
 end
-function agrees.queue(member)
-  local task = load(string.match(member, ' (.*)$') or '')
-  if not task or task.state ~= 'queued' or task.type ~= rest or place(task.seq, task.id) ~= member then
+local function queued(member)
+  local task = load(string.match(member, '^%d+ (%S+)') or '')
+  return task and task.state == 'queued' and place(task.seq, task.id, task.slot) == member and task
+end
+function agrees.line(member)
+  local task = queued(member)
+  if not task or line_key(task.type, task.user) ~= root .. name then
     return 'no such task is queued'
+  end
+end
+function agrees.aside(member)
+  local task = queued(member)
+  if not task or not task.slot or aside_key(task.type, task.user, task.slot) ~= root .. name then
+    return 'no such task is queued'
+  end
+end
+function agrees.turns(user)
+  if redis.call('EXISTS', line_key(rest, user)) == 0 then
+    return 'nothing of this user is in line'
+  end
+end
+function agrees.held(slot, id)
+  local task = load(id)
+  if not task or not task.held or (task.slot or id) ~= slot or held_key(task.type, task.user) ~= root .. name then
+    return 'no such task runs'
   end
 end
 function agrees.due(id, at)
@@ -83,6 +104,9 @@ for i = 2, #ARGV do
   local is_there = false
   if kind == 'keys' or kind == 'schedules' then
     is_there = redis.call('SISMEMBER', root .. name, member) == 1
+  elseif kind == 'held' then
+    at = redis.call('HGET', root .. name, member)
+    is_there = at
   else
     at = tonumber(redis.call('ZSCORE', root .. name, member))
     is_there = at ~= nil

@@ -3,11 +3,12 @@
 -- KEYS[1] root of the partition
 -- ARGV[1] deadlines of each kind at most
 -- ARGV[2] and ARGV[3]: the error of a lost last attempt, JSON, before and after the attempt's number
--- Replies: rescued, queued, leases expired, expired, more or done, next deadline in ms or nothing,
+-- Replies: rescued, queued, users who have their turn again, leases expired, expired, more or done, next deadline in
+--   ms or nothing,
 --   counts that wait to be folded, ids of tasks whose records cannot be read with blanks between, then the copies
 --   that nobody owns now
 local max, error_head, error_tail = tonumber(ARGV[1]), ARGV[2], ARGV[3]
-local queued, leases_expired, expired = 0, 0, 0
+local queued, resumed, leases_expired, expired = 0, 0, 0, 0
 local disowned = {}
 
 local function start_or_return(task)
@@ -70,6 +71,28 @@ local function expire(task)
   redis.call('ZADD', root .. 'expiry', next_expiry(task), task.id)
 end
 
+-- Users who were passed over for long enough.
+local function resume(type)
+  local turns, next_at = turns_key(type), nil
+  for _, band in ipairs({ RATED, FULL }) do
+    local from, ends = string.format('%.0f', band), string.format('(%.0f', band + FULL - RATED)
+    local until_now = string.format('%.0f', band + now)
+    for _, user in ipairs(redis.call('ZRANGE', turns, from, until_now, 'BYSCORE', 'LIMIT', 0, max)) do
+      resumed = resumed + 1
+      take_turns(turns, user)
+    end
+    local first = redis.call('ZRANGE', turns, from, ends, 'BYSCORE', 'LIMIT', 0, 1, 'WITHSCORES')[2]
+    if first then
+      next_at = math.min(next_at or math.huge, first - band)
+    end
+  end
+  if next_at then
+    redis.call('ZADD', waits_key, next_at, type)
+  else
+    redis.call('ZREM', waits_key, type)
+  end
+end
+
 -- The first deadline of each kind.
 local first_at = {}
 local function look_at(set)
@@ -83,7 +106,10 @@ local function head(set)
   return redis.call('ZRANGE', root .. set, '-inf', now, 'BYSCORE', 'LIMIT', 0, max)
 end
 
-local waiting, ending, files = head('due'), head('expiry'), head('file-expiry')
+local waiting, ending, files, types = head('due'), head('expiry'), head('file-expiry'), head('waits')
+for _, type in ipairs(types) do
+  resume(type)
+end
 for _, id in ipairs(waiting) do
   local task = load_if_whole(id)
   if task then
@@ -120,9 +146,9 @@ for _, member in ipairs(files) do
   redis.call('DEL', file_key(user, sha256))
   redis.call('ZREM', root .. 'file-expiry', member)
 end
-local was_idle = #waiting + #ending + #files == 0
+local was_idle = #waiting + #ending + #files + #types == 0
 local next_at = nil
-for _, set in ipairs({ 'due', 'expiry', 'file-expiry' }) do
+for _, set in ipairs({ 'due', 'expiry', 'file-expiry', 'waits' }) do
   if not was_idle then
     look_at(set)
   end
@@ -132,7 +158,7 @@ for _, set in ipairs({ 'due', 'expiry', 'file-expiry' }) do
 end
 local more = #waiting == max or #ending == max or #files == max
 return {
-  'rescued', tostring(queued), tostring(leases_expired), tostring(expired), more and 'more' or 'done',
+  'rescued', tostring(queued), tostring(resumed), tostring(leases_expired), tostring(expired), more and 'more' or 'done',
   next_at and string.format('%.0f', next_at) or '', tostring(redis.call('HLEN', root .. 'fresh')),
   table.concat(broken, ' '), unpack(disowned),
 }

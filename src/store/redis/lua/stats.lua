@@ -6,7 +6,8 @@
 -- Replies: counted, now, since when the oldest ready task waits or nothing, then tasks by state and type as
 --   [state and type, count, …], then for each window [name, count, …], then latencies as [metric and bucket, count, …]
 local user = ARGV[1]
-local PRIORITY, PRIORITIES = 4398046511104, 10
+-- Users of a type who are looked at, at most.
+local USERS_MAX = 1000
 
 local function oldest_of_user()
   local first = redis.call('ZRANGE', root .. 'list:queued:' .. user, 0, 0)[1]
@@ -16,20 +17,20 @@ end
 
 local gauges = redis.call('HGETALL', root .. 'gauge:' .. user)
 
--- The head of each type and priority, so that it costs the same however long the queue is.
+-- The first in line of those users of each type who have waited longest for their turn.
 local function oldest_of_all()
   local oldest, seen = nil, {}
   for i = 1, #gauges, 2 do
     local type = string.match(gauges[i], ' (.*)$')
-    for priority = 0, seen[type] and -1 or PRIORITIES - 1 do
-      local from = priority * PRIORITY
-      local first = redis.call('ZRANGE', root .. 'queue:' .. type, from, '(' .. string.format('%.0f', from + PRIORITY),
-        'BYSCORE', 'LIMIT', 0, 1, 'WITHSCORES')
-      if first[2] and (not oldest or first[2] - from < oldest) then
-        oldest = first[2] - from
+    local users = seen[type] and {} or redis.call('ZRANGE', turns_key(type), 0, USERS_MAX - 1)
+    seen[type] = true
+    for _, user in ipairs(users) do
+      local first = redis.call('ZRANGE', line_key(type, user), 0, 0)[1]
+      local task = first and load_if_whole(string.match(first, '^%d+ (%S+)') or '')
+      if task and task.ready_at then
+        oldest = math.min(oldest or task.ready_at, task.ready_at)
       end
     end
-    seen[type] = true
   end
   return oldest and string.format('%.0f', oldest)
 end

@@ -58,6 +58,19 @@ impl Record {
     fn task_type(&self) -> String {
         self.text(24)
     }
+    fn slot(&self) -> Option<String> {
+        Some(self.text(41)).filter(|slot| !slot.is_empty())
+    }
+    /// Where it is queued.
+    fn line(&self) -> String {
+        let slot = self.slot().map(|slot| format!(",{slot}"));
+        format!(
+            "{},{}{}",
+            self.task_type(),
+            self.user(),
+            slot.unwrap_or_default()
+        )
+    }
     fn fingerprint(&self) -> Option<String> {
         let counts = self.0.get(28) == Some(&Plain::Flag(true));
         counts.then(|| self.text(26))
@@ -253,15 +266,27 @@ fn keys(root: &str, before: &Data, after: &Data, now: i64) -> Found {
 /// Every task is where whoever must find it looks, and nowhere else.
 fn places(root: &str, data: &Data, records: &BTreeMap<String, Record>) -> Found {
     let mut queued = BTreeMap::new();
-    let start = format!("{root}queue:");
-    for (task_type, entry) in data.under(&start) {
-        for member in entry.sorted().into_keys() {
-            let id = member.split(' ').next_back().unwrap_or_default().to_owned();
-            if queued.insert(id.clone(), task_type.to_owned()).is_some() {
-                return Err(format!("{id} is queued twice"));
+    let mut slots = BTreeSet::new();
+    for kind in ["line:", "aside:"] {
+        let start = format!("{root}{kind}");
+        for (line, entry) in data.under(&start) {
+            for member in entry.sorted().into_keys() {
+                let mut words = member.split(' ').skip(1).map(str::to_owned);
+                let (id, slot) = (words.next().unwrap_or_default(), words.next());
+                let line = match (kind, slot) {
+                    ("line:", Some(slot)) => {
+                        slots.insert(format!("{line},{slot}"));
+                        format!("{line},{slot}")
+                    }
+                    _ => line.to_owned(),
+                };
+                if queued.insert(id.clone(), line).is_some() {
+                    return Err(format!("{id} is queued twice"));
+                }
             }
         }
     }
+    turns(root, data, records, &slots)?;
     let mut listed = BTreeMap::new();
     let start = format!("{root}list:");
     for (list, entry) in data.under(&start) {
@@ -278,7 +303,7 @@ fn places(root: &str, data: &Data, records: &BTreeMap<String, Record>) -> Found 
         let state = record.state();
         let waits = ["scheduled", "retrying", "running"].contains(&state.as_str());
         let is = (
-            queued.remove(id).as_deref() == Some(&record.task_type()),
+            queued.remove(id) == Some(record.line()),
             due.contains_key(id),
             expiry.contains_key(id),
         );
@@ -353,6 +378,59 @@ fn conflicts(root: &str, data: &Data, records: &BTreeMap<String, Record>) -> Fou
         .find(|(_, (behind, before))| *behind > 0 && *before == 0 || *behind > 1)
     {
         Some((of, _)) => Err(format!("of {of:?} one waits behind nothing, or two wait")),
+        None => Ok(()),
+    }
+}
+
+/// Whoever has something in line has a turn, what runs is held, and what waits for a key is called when that is free.
+fn turns(
+    root: &str,
+    data: &Data,
+    records: &BTreeMap<String, Record>,
+    in_line: &BTreeSet<String>,
+) -> Found {
+    let names = |kind: &str| -> BTreeSet<String> {
+        let start = format!("{root}{kind}:");
+        data.under(&start)
+            .map(|(name, _)| name.to_owned())
+            .collect()
+    };
+    let mut with_turns = BTreeSet::new();
+    let start = format!("{root}turns:");
+    for (task_type, entry) in data.under(&start) {
+        let users = entry.sorted().into_keys();
+        with_turns.extend(users.map(|user| format!("{task_type},{user}")));
+    }
+    let with_lines = names("line");
+    if with_turns != with_lines {
+        return Err(format!("{with_turns:?} have turns, {with_lines:?} lines"));
+    }
+    let mut held = BTreeMap::new();
+    let start = format!("{root}held:");
+    for (line, entry) in data.under(&start) {
+        for (slot, id) in entry.hash() {
+            held.insert(id.clone(), (line.to_owned(), slot));
+        }
+    }
+    let taken: BTreeSet<_> = held
+        .values()
+        .map(|(line, slot)| format!("{line},{slot}"))
+        .collect();
+    for (id, record) in records.iter().filter(|(_, record)| record.is_held()) {
+        let line = format!("{},{}", record.task_type(), record.user());
+        let slot = record.slot().unwrap_or_else(|| id.clone());
+        if held.remove(id) != Some((line, slot)) {
+            return Err(format!("{id} runs, and holds nothing"));
+        }
+    }
+    if let Some(id) = held.into_keys().next() {
+        return Err(format!("{id} holds something, and does not run"));
+    }
+    match names("aside")
+        .into_iter()
+        .find(|slot| !taken.contains(slot) && !in_line.contains(slot))
+    {
+        Some(slot) => Err(format!("nobody calls those that wait for {slot}")),
         None => Ok(()),
     }
 }

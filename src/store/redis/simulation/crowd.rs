@@ -58,7 +58,11 @@ impl Client {
         });
         let submission = Submission {
             task_type: Arc::new(task_type(kind)),
-            params: json!({ "content": content }),
+            params: match content {
+                // These never run side by side.
+                1 | 2 => json!({ "content": content, "group": 1 }),
+                _ => json!({ "content": content }),
+            },
             files: vec![],
             priority: self.world.chance(20).then(|| Priority::new(2).unwrap()),
             start: match self.world.chance(15) && dedup.debounce.is_none() {
@@ -281,6 +285,11 @@ fn task_type(name: &str) -> TaskType {
         lease: Duration::from_secs(30),
         priority: Priority::DEFAULT,
         concurrency: None,
+        concurrency_per_user: None,
+        concurrency_key: Some("/group".to_owned()),
+        rate: None,
+        rate_per_user: None,
+        ageing: Priority::AGEING,
         retention: Retention::default(),
     }
 }

@@ -30,7 +30,7 @@ enum Item {
 }
 
 /// What only looks into something that has a structure works on a copy.
-const READS: [&str; 12] = [
+const READS: [&str; 16] = [
     "SSCAN",
     "SCARD",
     "HGET",
@@ -41,6 +41,10 @@ const READS: [&str; 12] = [
     "HEXISTS",
     "HRANDFIELD",
     "ZCARD",
+    "ZCOUNT",
+    "ZSCORE",
+    "ZMSCORE",
+    "SISMEMBER",
     "ZRANGE",
     "LRANGE",
 ];
@@ -150,8 +154,11 @@ impl Data {
             }
             "HSET" | "HSETNX" | "HGET" | "HMGET" | "HGETALL" | "HVALS" | "HLEN" | "HINCRBY"
             | "HDEL" | "HEXISTS" | "HRANDFIELD" => self.of_hash(name, key, &args[2..]),
-            "SADD" | "SREM" | "SPOP" | "SCARD" | "SSCAN" => self.of_set(name, key, &args[2..]),
-            "ZADD" | "ZREM" | "ZCARD" | "ZRANGE" => self.of_sorted(name, key, &args[2..]),
+            "SADD" | "SREM" | "SPOP" | "SCARD" | "SSCAN" | "SISMEMBER" => {
+                self.of_set(name, key, &args[2..])
+            }
+            "ZADD" | "ZREM" | "ZREMRANGEBYSCORE" | "ZCARD" | "ZCOUNT" | "ZSCORE" | "ZMSCORE"
+            | "ZRANGE" => self.of_sorted(name, key, &args[2..]),
             "LPUSH" | "LTRIM" | "LRANGE" => self.of_list(name, key, &args[2..]),
             _ => Err(format!("ERR unknown command {name}")),
         }
@@ -266,6 +273,7 @@ impl Data {
             "SADD" => Value::Int(args.iter().filter(|m| set.insert((*m).clone())).count() as i64),
             "SREM" => Value::Int(args.iter().filter(|m| set.remove(*m)).count() as i64),
             "SCARD" => Value::Int(set.len() as i64),
+            "SISMEMBER" => Value::Int(set.contains(&args[0]).into()),
             "SSCAN" => Value::Array(vec![
                 Value::BulkString(b"0".to_vec()),
                 array(set.iter().cloned()),
@@ -288,11 +296,38 @@ impl Data {
         };
         let answer = match name {
             "ZADD" => {
-                for pair in args.chunks(2) {
-                    sorted.insert(pair[1].clone(), parse(&pair[0])?);
+                let condition = word(&args[0]);
+                let pairs = match condition.as_str() {
+                    "NX" | "LT" => &args[1..],
+                    _ => args,
+                };
+                let mut added = 0;
+                for pair in pairs.chunks(2) {
+                    let (score, known) = (parse(&pair[0])?, sorted.get(&pair[1]).copied());
+                    added += i64::from(known.is_none());
+                    let is_wanted = match condition.as_str() {
+                        "NX" => known.is_none(),
+                        "LT" => known.is_none_or(|known| score < known),
+                        _ => true,
+                    };
+                    if is_wanted {
+                        sorted.insert(pair[1].clone(), score);
+                    }
                 }
-                Value::Int(1)
+                Value::Int(added)
             }
+            "ZCOUNT" | "ZREMRANGEBYSCORE" => {
+                let (low, high) = (bound(&word(&args[0]))?, bound(&word(&args[1]))?);
+                let (all, is_in) = (sorted.len(), |score: f64| is_between(score, low, high));
+                if name == "ZREMRANGEBYSCORE" {
+                    sorted.retain(|_, score| !is_in(*score));
+                    Value::Int((all - sorted.len()) as i64)
+                } else {
+                    Value::Int(sorted.values().filter(|score| is_in(**score)).count() as i64)
+                }
+            }
+            "ZSCORE" => score_of(sorted, &args[0]),
+            "ZMSCORE" => Value::Array(args.iter().map(|one| score_of(sorted, one)).collect()),
             "ZREM" => {
                 let gone = args.iter().filter(|m| sorted.remove(*m).is_some()).count();
                 Value::Int(gone as i64)
@@ -364,25 +399,26 @@ fn range(sorted: &BTreeMap<Vec<u8>, f64>, args: &[Vec<u8>]) -> Answer {
             std::mem::swap(&mut low, &mut high);
         }
         let (low, high) = (bound(low)?, bound(high)?);
-        members.retain(|(score, _)| {
-            (*score > low.0 || *score == low.0 && !low.1)
-                && (*score < high.0 || *score == high.0 && !high.1)
-        });
+        members.retain(|(score, _)| is_between(*score, low, high));
         if let Some(at) = words.iter().position(|word| word == "LIMIT") {
+            let offset: usize = parse(words[at + 1].as_bytes())?;
             let max: usize = parse(words[at + 2].as_bytes())?;
-            members.truncate(max);
+            members = members.into_iter().skip(offset).take(max).collect();
         }
     } else {
         let (first, last): (i64, i64) = (parse(&args[0])?, parse(&args[1])?);
-        let last = if last < 0 {
-            members.len() as i64 + last
-        } else {
-            last
+        let from_end = |at: i64| {
+            if at < 0 {
+                members.len() as i64 + at
+            } else {
+                at
+            }
         };
-        let count = usize::try_from(last - first + 1).unwrap_or(0);
+        let (first, last) = (from_end(first), from_end(last));
+        let count = usize::try_from(last - first.max(0) + 1).unwrap_or(0);
         members = members
             .into_iter()
-            .skip(first as usize)
+            .skip(usize::try_from(first).unwrap_or(0))
             .take(count)
             .collect();
     }
@@ -392,6 +428,18 @@ fn range(sorted: &BTreeMap<Vec<u8>, f64>, args: &[Vec<u8>]) -> Answer {
         [Some(member), score].into_iter().flatten()
     });
     Ok(array(flat))
+}
+
+fn score_of(sorted: &BTreeMap<Vec<u8>, f64>, member: &[u8]) -> Value {
+    bulk(
+        sorted
+            .get(member)
+            .map(|score| score_text(*score).into_bytes()),
+    )
+}
+
+fn is_between(score: f64, low: (f64, bool), high: (f64, bool)) -> bool {
+    (score > low.0 || score == low.0 && !low.1) && (score < high.0 || score == high.0 && !high.1)
 }
 
 /// A bound of scores, and whether it is left out itself.

@@ -14,13 +14,14 @@ use super::wire::Wire;
 use super::world::Shared;
 use crate::domain::task::{Progress, TaskError};
 use crate::domain::timestamp::Timestamp;
+use crate::domain::turns::{Bounds, Rate};
 use crate::store::redis::agenda::Agenda;
 use crate::store::redis::confirmations::Demand;
 use crate::store::redis::guard::{Assumed, Guard};
 use crate::store::redis::news::Listener;
 use crate::store::redis::{
-    Durability, Horizon, Lines, Marks, Memory, Notes, Parts, RedisStore, Signals, Steps, begin,
-    chores, rescue,
+    Durability, Horizon, Lines, Marks, Memory, Notes, Parts, Rates, RedisStore, Signals, Steps,
+    begin, chores, rescue,
 };
 use crate::store::{Fenced, Held, Holder, Lease, LeaseRequest, Store, StoreError, TaskResult};
 
@@ -123,6 +124,7 @@ impl Replica {
             notes: Notes::default(),
             guard: Guard::new(Assumed::default(), Durability::Memory),
             pauses: Arc::default(),
+            rates: Rates::default(),
             queue_tasks_max: 1_000,
             orphans_kept_for: Duration::ZERO,
             pinged_at: Mutex::default(),
@@ -212,11 +214,20 @@ impl Process {
 
 /// Leases, and runs what it gets.
 async fn work(world: Shared, process: Process) {
+    let bounds = Bounds {
+        per_user: Some(2),
+        rate: None,
+        rate_per_user: Some(Rate {
+            attempts: 3,
+            span: Duration::from_secs(1),
+        }),
+    };
     let request = LeaseRequest {
         types: TYPES.map(str::to_owned).to_vec(),
         max: 2,
         holder: Holder::Inside,
         lease: TYPES.map(|name| (name.to_owned(), LEASE)).into(),
+        bounds: HashMap::from([("plain".to_owned(), bounds)]),
     };
     while !process.is_draining.is_cancelled() {
         sleep(world.some_ms(20..400)).await;

@@ -27,7 +27,8 @@ local function deliver(task, url, terms)
   redis.call('SET', task_key(id), cmsgpack.pack(
     'queued', seq, priority, now, nil, now, nil, nil,
     nil, nil, nil, nil, nil, nil, nil,
-    nil, nil, nil, nil, nil, nil, nil, nil) .. string.sub(terms, 2) .. cmsgpack.pack(#body <= SHORT and body or nil))
+    nil, nil, nil, nil, nil, nil, nil, nil) .. string.sub(terms, 2)
+    .. cmsgpack.pack(#body <= SHORT and body or nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, task.ageing))
   if #body > SHORT then
     redis.call('SET', root .. 'body:' .. id, body)
   end
@@ -36,7 +37,9 @@ local function deliver(task, url, terms)
   redis.call('ZADD', root .. 'tag:' .. user .. ',callback_of', seq, id)
   gauge(user, type, '-', 'queued')
   changed(id)
-  enqueue({ id = id, seq = seq, type = type, priority = priority, ready_at = now })
+  enqueue({
+    id = id, seq = seq, user = user, type = type, priority = priority, ready_at = now, ageing = task.ageing,
+  })
 end
 -- Tells all of an end that is being recorded.
 local function tell_end(task)

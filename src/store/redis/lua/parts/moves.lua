@@ -35,9 +35,12 @@ local function let_go(task)
   if is_outside(task) then
     redis.call('HDEL', KEYS[1] .. 'outside', task.id)
   end
+  if task.held then
+    free(task)
+  end
   task.held, task.lease_nonce = nil, nil
 end
--- Back into the queue, at the place that its first wait gave it. The number that is spent tells a poll
+-- Back into line, at the place that its first wait gave it. The number that is spent tells a poll
 -- that there is work.
 local function requeue(task, ready_at)
   let_go(task)

@@ -19,10 +19,56 @@ local function write_news()
   news = nil
 end
 local function enqueue(task)
-  enqueue_all(task.type, { score(task.priority, task.ready_at), place(task.seq, task.id) })
+  enqueue_all(task.type, task.user,
+    { score(task.priority, task.ready_at, task.ageing), place(task.seq, task.id, task.slot) })
 end
+-- The best of those that wait for a concurrency key is in line again.
+local function come_back(type, user, slot)
+  local aside = aside_key(type, user, slot)
+  local best = redis.call('ZRANGE', aside, 0, 0, 'WITHSCORES')
+  if best[1] then
+    redis.call('ZREM', aside, best[1])
+    enqueue_all(type, user, { best[2], best[1] })
+  end
+end
+-- A queued task has become more important.
+local function move_up(task)
+  local member, at = place(task.seq, task.id, task.slot), score(task.priority, task.ready_at, task.ageing)
+  local aside = task.slot and aside_key(task.type, task.user, task.slot)
+  if aside and redis.call('ZSCORE', aside, member) then
+    redis.call('ZADD', aside, at, member)
+  else
+    redis.call('ZADD', line_key(task.type, task.user), at, member)
+  end
+end
+-- A queued task will not run. One that waits for the same concurrency key takes its place.
 local function leave_queue(task)
-  redis.call('ZREM', queue_key(task.type), place(task.seq, task.id))
+  local type, user, slot = task.type, task.user, task.slot
+  local line, member = line_key(type, user), place(task.seq, task.id, slot)
+  if redis.call('ZREM', line, member) == 0 then
+    if slot then
+      redis.call('ZREM', aside_key(type, user, slot), member)
+    end
+    return
+  end
+  if slot and redis.call('HEXISTS', held_key(type, user), slot) == 0 then
+    come_back(type, user, slot)
+  end
+  if redis.call('EXISTS', line) == 0 then
+    redis.call('ZREM', turns_key(type), user)
+  end
+end
+-- An attempt is over. What it has held is free for the next one.
+local function free(task)
+  local type, user, slot = task.type, task.user, task.slot
+  redis.call('HDEL', held_key(type, user), slot or task.id)
+  if slot then
+    come_back(type, user, slot)
+  end
+  local turns = turns_key(type)
+  if tonumber(redis.call('ZSCORE', turns, user) or 0) >= FULL then
+    take_turns(turns, user)
+  end
 end
 local function due(id, at)
   redis.call('ZADD', KEYS[1] .. 'due', at, id)

@@ -6,9 +6,10 @@ local function task_key(id)
 end
 -- The record as a table with its id, or nil. record.rs reads the same values in the same order; those from
 -- `user` on are written by whoever submits, and packed there (ARGV[2] of admit.lua); the two after them come with
--- the first change, then whether there are callbacks, and last what the conflict modes need (matching.lua): what the
+-- the first change, then whether there are callbacks, and what the conflict modes need (matching.lua): what the
 -- task matches on, whether it throttles, since when its chain of debounced tasks waits, whether it waits behind
--- another, which task has taken its place; and whether submissions without a key have joined it.
+-- another, which task has taken its place; and whether submissions without a key have joined it. The last are the
+-- concurrency key, and what a level of priority is worth, ms, unless that is AGEING.
 local function load(id)
   local packed = redis.call('GET', task_key(id))
   if not packed then
@@ -18,7 +19,7 @@ local function load(id)
     finished_at, bound_at, max_attempts, kept_until, result_kind, result, blob, progress, error, duplicates, files,
     user, type, key, fingerprint, rule, is_content, window, budget, key_kept, result_kept, task_kept, failed_kept,
     file_kept, tags, body, revision, trail, callbacks, matching, throttles, chained_at, behind, superseded_by,
-    keyless = cmsgpack.unpack(packed)
+    keyless, slot, ageing = cmsgpack.unpack(packed)
   -- A record that was cut may still be readable up to there.
   if not (user and type and file_kept) then
     error('the record of ' .. id .. ' is not whole')
@@ -35,6 +36,7 @@ local function load(id)
     file_kept = file_kept, tags = tags, body = body, revision = revision, trail = trail, callbacks = callbacks,
     matching = matching, throttles = throttles, chained_at = chained_at, behind = behind,
     superseded_by = superseded_by, keyless = keyless,
+    slot = slot, ageing = ageing,
   }
 end
 -- As load; false when there is a record that cannot be read. What comes upon one puts it aside, for `broken` to name.
@@ -55,7 +57,7 @@ local function save(task)
     task.user, task.type, task.key, task.fingerprint, task.rule, task.is_content, task.window, task.budget,
     task.key_kept, task.result_kept, task.task_kept, task.failed_kept, task.file_kept, task.tags, task.body,
     task.revision, task.trail, task.callbacks, task.matching, task.throttles, task.chained_at, task.behind,
-    task.superseded_by, task.keyless)
+    task.superseded_by, task.keyless, task.slot, task.ageing)
   task.packed = packed
   redis.call('SET', task_key(task.id), packed)
 end
