@@ -79,6 +79,11 @@
 //!   memory holds for a quarter of a second after Redis has confirmed it, and forgetting waits that long.
 //! - …an end that waits to be shown, where acknowledgements wait for copies? A primary shows what it has not passed
 //!   on; if it dies then, the task runs again elsewhere and may end otherwise.
+//! - …a line for each user, and no queue for each type? A queue lets one user's backlog keep all others waiting, and whoever
+//!   looks for the others in it scans that backlog. Users take turns by when each had the last one, so that nobody counts.
+//! - …tasks put aside when their concurrency key turns out to be taken, and not when they are submitted? Most find it free,
+//!   and a submission need not look. Each is put aside once for each time that it is called.
+//! - …a rate that remembers each start? A bucket that fills again lets twice as many start within a span as it names.
 //! - …names judged by the resolver of the connection, and not before? Between two look-ups a name may come to
 //!   lead elsewhere. What was judged is what is connected to.
 //! - …one long lease for what was handed over to a service? It takes no slot, needs no heartbeat, and outlives

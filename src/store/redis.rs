@@ -66,7 +66,7 @@ mod unreferenced;
 mod untold;
 mod webhook_secrets;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -472,14 +472,15 @@ impl Parts {
     ) -> Result<Vec<Lease>, StoreError> {
         let max = request.max;
         let mut leases: Vec<Lease> = Vec::new();
-        let mut failures = HashMap::new();
+        let (mut failure, mut passed_by) = (None, HashSet::new());
         for _ in 0..LEASE_ROUNDS_MAX {
             let before = leases.len();
-            let mut shares = self.horizon.shares(&request.types, max - leases.len());
-            shares.retain(|share| !failures.contains_key(&share.partition.index()));
-            if request.types.is_empty() || shares.is_empty() {
+            let left = max - before;
+            let mut shares = self.horizon.shares(&request.types, left, &passed_by);
+            if left == 0 || request.types.is_empty() || shares.is_empty() {
                 break;
             }
+            // One after the other may use what permits there are.
             if !permits.is_empty() {
                 shares.truncate(1);
             }
@@ -491,19 +492,21 @@ impl Parts {
                     Ok(taken) => leases.extend(taken),
                     // Other partitions may be elsewhere, and well.
                     Err(error) => {
-                        failures.insert(share.partition.index(), error);
+                        failure = Some(error);
+                        passed_by.insert(share.partition);
                     }
                 }
             }
             permits.use_up(&leases[before..]);
             permits.keep_to(&mut request);
-            // A partition gives the same again under a nonce that it knows.
-            if leases.len() >= max || nonce.is_of_caller() {
-                break;
+            if nonce.is_of_caller() {
+                // They would give the same again.
+                passed_by.extend(shares.iter().map(|share| share.partition));
+            } else {
+                nonce = Nonce::of(&request.holder);
             }
-            nonce = Nonce::of(&request.holder);
         }
-        if let Some(failure) = failures.into_values().next().filter(|_| leases.is_empty()) {
+        if let Some(failure) = failure.filter(|_| leases.is_empty()) {
             return Err(failure);
         }
         if !leases.is_empty() {

@@ -284,6 +284,14 @@ async fn damage_to_the_embedded_store_is_found() {
             "has no place in the queue",
         ),
         (
+            "DELETE FROM turn".to_owned(),
+            "it is queued, and its user has no turn",
+        ),
+        (
+            format!("UPDATE task SET aside = 1, slot = 'k' WHERE id = '{queued}'"),
+            "it waits for its concurrency key, and nobody calls it",
+        ),
+        (
             format!("UPDATE task SET state = 9 WHERE id = '{queued}'"),
             "it is in no known state",
         ),
@@ -507,7 +515,11 @@ async fn damage_to_a_store_on_redis_is_found() {
             "the task that it names has another content",
         ),
         ("redis.call('PEXPIRE', names('claim:')[1], 3600000)".to_owned(), "it would vanish by itself"),
-        ("del('queue:gated')".to_owned(), "it is queued, and has no place in the queue"),
+        ("del('line:gated,anonymous')".to_owned(), "it is queued, and has no place in the queue"),
+        ("del('line:gated,anonymous')".to_owned(), "anonymous in turns:gated: nothing of this user is in line"),
+        ("del('turns:gated')".to_owned(), "it is queued, and its user has no turn"),
+        ("del('held:gated,anonymous')".to_owned(), "it may be running, and does not count as such"),
+        (format!("redis.call('HSET', root .. 'held:gated,anonymous', '{queued}', '{queued}')"), "no such task runs"),
         (format!("redis.call('ZREM', root .. 'due', '{running}')"), "it is running, and has no deadline"),
         (format!("redis.call('ZREM', root .. 'due', '{scheduled}')"), "it is scheduled, and has no deadline"),
         (format!("del('callbacks:{scheduled}')"), "its callbacks are gone"),

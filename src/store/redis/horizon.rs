@@ -2,7 +2,7 @@
 //! when something will be due. News and its own steps keep it sharp; a slow look at everything keeps it
 //! right.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -105,12 +105,12 @@ impl Horizon {
 
     /// Whether there may be work of these types anywhere.
     pub fn is_promising(&self, types: &[String]) -> bool {
-        !self.shares(types, 1).is_empty()
+        !self.shares(types, 1, &HashSet::new()).is_empty()
     }
 
     /// Partitions that may hold work of these types, and how much of `max` tasks to ask each for: as much as users are
     /// known to wait there. Whoever has got least, for the users that it has, is first.
-    pub fn shares(&self, types: &[String], max: usize) -> Vec<Share> {
+    pub fn shares(&self, types: &[String], max: usize, but_for: &HashSet<Partition>) -> Vec<Share> {
         let known = self.known_of();
         let known = known.get(types);
         let mut shares = Vec::new();
@@ -118,7 +118,7 @@ impl Horizon {
             let heard = of.work.load(Ordering::Relaxed);
             let seen = known.and_then(|known| known.seen.get(partition.index()));
             let seen = seen.copied().unwrap_or_default();
-            if heard != seen.drained_at {
+            if heard != seen.drained_at && !but_for.contains(&partition) {
                 shares.push(Share {
                     partition,
                     heard,
@@ -246,7 +246,7 @@ mod tests {
     fn a_drained_partition_is_left_alone_until_there_is_news() {
         let horizon = Horizon::new(2);
         let types = ["echo".to_owned()];
-        let shares = horizon.shares(&types, 9);
+        let shares = horizon.shares(&types, 9, &HashSet::new());
         assert_eq!(shares.iter().map(|share| share.max).sum::<usize>(), 9);
         for share in &shares {
             horizon.leased(&types, share, &taken(0));
@@ -256,7 +256,7 @@ mod tests {
         // News that comes between the look and its note is not lost.
         let partition = Partition::at(1);
         horizon.work(partition);
-        let [share] = &horizon.shares(&types, 9)[..] else {
+        let [share] = &horizon.shares(&types, 9, &HashSet::new())[..] else {
             panic!("no news");
         };
         assert_eq!((share.partition, share.max), (partition, 9));
@@ -272,7 +272,7 @@ mod tests {
         let mut got = [0.0; 3];
         let waiting = [1, 10, 4];
         for _ in 0..150 {
-            for share in horizon.shares(&types, 1) {
+            for share in horizon.shares(&types, 1, &HashSet::new()) {
                 let (at, users) = (share.partition.index(), waiting[share.partition.index()]);
                 got[at] += share.max as f64 / users as f64;
                 // One task each time, as far as the turns are concerned.
@@ -286,7 +286,7 @@ mod tests {
         }
         assert!(got.iter().all(|got| (9.0..=11.0).contains(got)), "{got:?}");
         let max: Vec<_> = horizon
-            .shares(&types, 15)
+            .shares(&types, 15, &HashSet::new())
             .iter()
             .map(|s| (s.partition.index(), s.max))
             .collect();

@@ -11,7 +11,7 @@
 //! (with fsync: to any since the last one that was waited for), and copies that take over while some replicas
 //! still write to the old primary, copies that promises wait for among them; replicas' clocks that are wrong by
 //! up to an hour, servers' clocks that are wrong by two seconds; lost news; workers that pause for longer than
-//! their leases and go on, or say nothing; cancel, withdraw, redrive and forget at any time; submissions in
+//! their leases and go on, or say nothing; users who take turns, concurrency keys, bounds and rates of users; cancel, withdraw, redrive and forget at any time; submissions in
 //! conflict with each other, in all modes; losses that an operator accepts. Where promises are waited for, nobody may miss anything, nor say so.
 //!
 //! Not covered: steps are whole, as Redis has them; clusters whose partitions fail apart; files and blobs; bulk
@@ -355,6 +355,24 @@ fn a_task_that_is_admitted_and_not_queued_is_seen() {
         script: "admit",
         is: "enqueue_all(type, user, line)",
         becomes: "",
+    });
+}
+
+#[test]
+fn an_attempt_that_holds_on_after_its_end_is_seen() {
+    is_caught(Break {
+        script: "complete",
+        is: "redis.call('HDEL', held_key(type, user), slot or task.id)",
+        becomes: "",
+    });
+}
+
+#[test]
+fn a_task_that_waits_for_its_key_and_is_not_called_is_seen() {
+    is_caught(Break {
+        script: "complete",
+        is: "if slot then\n    come_back(type, user, slot)",
+        becomes: "if false then\n    come_back(type, user, slot)",
     });
 }
 

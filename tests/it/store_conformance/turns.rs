@@ -1,7 +1,7 @@
 //! Who is next: users and types take turns, and bounds make only those wait whom they are for.
 
 use std::collections::{BTreeSet, HashMap};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use justonce::domain::principal::UserId;
 use justonce::domain::task::{Priority, State, Task, TaskId};
@@ -156,18 +156,19 @@ async fn users_of_all_partitions_are_treated_alike(subject: Subject) {
     let mut turns: HashMap<String, usize> = HashMap::new();
     // Until something is known of each partition.
     lease(&subject, 80, Bounds::default()).await;
-    for max in [1, 7, 40, 32].into_iter().cycle().take(40) {
+    for max in [1, 7, 40, 32].into_iter().cycle().take(20) {
         for lease in lease(&subject, max, Bounds::default()).await {
             *turns.entry(lease.task.user.to_string()).or_default() += 1;
         }
     }
     let count = |user: &String| turns.get(user).copied().unwrap_or(0);
+    // Ten turns each; where partitions count alike, whoever is alone in one would have had all twenty.
     let (least, most) = (
         names.iter().map(count).min().unwrap(),
         names.iter().map(count).max().unwrap(),
     );
     assert!(
-        least > 0 && most - least <= 4,
+        least > 0 && most - least <= 5,
         "{least} to {most}: {turns:?}"
     );
 }
@@ -614,10 +615,12 @@ async fn what_waits_for_a_rate_is_looked_at_when_it_may_start(subject: Subject) 
     {
         let user = format!("user{n}");
         flood(&subject, &user, 6).await;
+        let began = Instant::now();
         let mut starts: Vec<i64> = Vec::new();
         until("all to start", async || {
             subject.rescue().await;
             let started = lease(&subject, 9, bounds).await;
+            assert!(started.len() <= 2, "more than the rate allows");
             starts.extend(
                 started
                     .iter()
@@ -626,11 +629,15 @@ async fn what_waits_for_a_rate_is_looked_at_when_it_may_start(subject: Subject) 
             (starts.len() == 6).then_some(())
         })
         .await;
+        // Each two wait for the two before them; a clock in milliseconds may cut one off.
+        assert!(began.elapsed() >= 2 * span - Duration::from_millis(2));
+        if bounds.rate.is_some() {
+            // A permit may be taken a moment before what it is for.
+            continue;
+        }
         starts.sort_unstable();
-        // Permits of a type are taken a moment before what they are for.
-        let slack = if bounds.rate.is_some() { 100 } else { 0 };
         for (earlier, later) in starts.iter().zip(&starts[2..]) {
-            assert!(later - earlier >= 300 - slack, "{starts:?}");
+            assert!(later - earlier >= 300, "{starts:?}");
         }
     }
 }
