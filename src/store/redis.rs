@@ -467,12 +467,13 @@ impl Parts {
     async fn lease_in_turns(
         &self,
         mut request: LeaseRequest,
-        mut nonce: Nonce,
+        nonce: Nonce,
         permits: &mut Permits,
     ) -> Result<Vec<Lease>, StoreError> {
         let max = request.max;
         let mut leases: Vec<Lease> = Vec::new();
         let (mut failure, mut passed_by) = (None, HashSet::new());
+        let mut known: HashMap<Partition, usize> = HashMap::new();
         for _ in 0..LEASE_ROUNDS_MAX {
             let before = leases.len();
             let left = max - before;
@@ -484,12 +485,17 @@ impl Parts {
             if !permits.is_empty() {
                 shares.truncate(1);
             }
-            let asked = shares
-                .iter()
-                .map(|share| self.lease_share(share, &request, &nonce, permits));
-            for (share, taken) in shares.iter().zip(join_all(asked).await) {
+            let asked = shares.iter().map(|share| {
+                let known = known.get(&share.partition).copied().unwrap_or(0);
+                self.lease_share(share, &request, (&nonce, known), permits)
+            });
+            let answers = join_all(asked).await;
+            for (share, taken) in shares.iter().zip(answers) {
                 match taken {
-                    Ok(taken) => leases.extend(taken),
+                    Ok(taken) => {
+                        *known.entry(share.partition).or_default() += taken.len();
+                        leases.extend(taken);
+                    }
                     // Other partitions may be elsewhere, and well.
                     Err(error) => {
                         failure = Some(error);
@@ -499,12 +505,6 @@ impl Parts {
             }
             permits.use_up(&leases[before..]);
             permits.keep_to(&mut request);
-            if nonce.is_of_caller() {
-                // They would give the same again.
-                passed_by.extend(shares.iter().map(|share| share.partition));
-            } else {
-                nonce = Nonce::of(&request.holder);
-            }
         }
         if let Some(failure) = failure.filter(|_| leases.is_empty()) {
             return Err(failure);
@@ -519,13 +519,15 @@ impl Parts {
         &self,
         share: &Share,
         request: &LeaseRequest,
-        nonce: &Nonce,
+        nonce: (&Nonce, usize),
         permits: &Permits,
     ) -> Result<Vec<Lease>, StoreError> {
         let root = self.keys.root(share.partition);
         let room = |name: &str| permits.room(name, share.max);
         let taken = leases::lease(&self.steps, root, request, nonce, share.max, room).await?;
-        self.horizon.leased(&request.types, share, &taken);
+        let count = taken.leases.len();
+        self.horizon
+            .leased(&request.types, share, count, taken.left());
         for lease in &taken.leases {
             self.horizon.due(share.partition, lease.expires_at);
             self.signals.task_changed(&lease.task.id);

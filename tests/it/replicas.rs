@@ -205,6 +205,22 @@ async fn the_durability_is_what_redis_is_set_up_for() {
     assert_eq!(plain.durability(), Durability::Memory);
 }
 
+#[tokio::test]
+async fn a_layout_of_another_release_is_refused() {
+    let server = RedisServer::start(&[]);
+    for (schema, said) in [
+        ("1", "by an older release in another layout"),
+        ("99", "by a newer release"),
+    ] {
+        let options = options(&server);
+        let agreement = format!("{}:{{p00}}:agreement", options.prefix);
+        server.command(&["HSET", &agreement, "schema", schema, "partitions", "16"]);
+        let refused = RedisStore::open(options).await.err();
+        let text = refused.map(|error| error.to_string()).unwrap_or_default();
+        assert!(text.contains(said), "{schema}: {text}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_idle_replica_costs_little() {
     let server = RedisServer::start(&[]);

@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::keys::Partition;
-use super::leases::Taken;
 use crate::domain::timestamp::Timestamp;
 
 /// Sets of types that something is remembered of, at most.
@@ -140,8 +139,8 @@ impl Horizon {
         shares
     }
 
-    /// What came of one.
-    pub fn leased(&self, types: &[String], share: &Share, taken: &Taken) {
+    /// So many were leased of one, and users have more; or none has.
+    pub fn leased(&self, types: &[String], share: &Share, count: usize, users: Option<u64>) {
         let mut known = self.known_of();
         if known.len() >= ASKS_MAX && !known.contains_key(types) {
             known.clear();
@@ -152,12 +151,11 @@ impl Horizon {
         });
         of.served = of.served.max(share.served);
         if let Some(seen) = of.seen.get_mut(share.partition.index()) {
-            if !taken.has_more {
+            if users.is_none() {
                 seen.drained_at = share.heard;
             }
-            let users = share.users.max(taken.users);
-            seen.served = share.served + taken.leases.len() as f64 / users as f64;
-            seen.users = taken.users;
+            seen.users = users.unwrap_or(0);
+            seen.served = share.served + count as f64 / share.users.max(seen.users) as f64;
         }
     }
 
@@ -234,14 +232,6 @@ impl Horizon {
 mod tests {
     use super::*;
 
-    fn taken(users: u64) -> Taken {
-        Taken {
-            leases: Vec::new(),
-            has_more: users > 0,
-            users,
-        }
-    }
-
     #[test]
     fn a_drained_partition_is_left_alone_until_there_is_news() {
         let horizon = Horizon::new(2);
@@ -249,7 +239,7 @@ mod tests {
         let shares = horizon.shares(&types, 9, &HashSet::new());
         assert_eq!(shares.iter().map(|share| share.max).sum::<usize>(), 9);
         for share in &shares {
-            horizon.leased(&types, share, &taken(0));
+            horizon.leased(&types, share, 0, None);
         }
         assert!(!horizon.is_promising(&types));
         assert!(horizon.is_promising(&["other".to_owned()]));
@@ -261,7 +251,7 @@ mod tests {
         };
         assert_eq!((share.partition, share.max), (partition, 9));
         horizon.work(partition);
-        horizon.leased(&types, share, &taken(0));
+        horizon.leased(&types, share, 0, None);
         assert!(horizon.is_promising(&types));
     }
 
@@ -275,13 +265,7 @@ mod tests {
             for share in horizon.shares(&types, 1, &HashSet::new()) {
                 let (at, users) = (share.partition.index(), waiting[share.partition.index()]);
                 got[at] += share.max as f64 / users as f64;
-                // One task each time, as far as the turns are concerned.
-                let share = Share {
-                    served: share.served + 1.0 / users as f64,
-                    users,
-                    ..share
-                };
-                horizon.leased(&types, &share, &taken(users));
+                horizon.leased(&types, &share, share.max, Some(users));
             }
         }
         assert!(got.iter().all(|got| (9.0..=11.0).contains(got)), "{got:?}");

@@ -37,10 +37,6 @@ impl Nonce {
         };
         Nonce { text, is_of_caller }
     }
-
-    pub fn is_of_caller(&self) -> bool {
-        self.is_of_caller
-    }
 }
 
 /// What an earlier call under this nonce took and still holds; none when there was no such call.
@@ -78,7 +74,7 @@ pub async fn earlier(
     }
     let again = found.iter().map(|&partition| {
         let root = keys.root(partition);
-        lease(steps, root, request, nonce, LEASES_MAX, |_| LEASES_MAX)
+        lease(steps, root, request, (nonce, 0), LEASES_MAX, |_| LEASES_MAX)
     });
     let again = try_join_all(again).await?;
     Ok(Some(
@@ -95,12 +91,20 @@ pub struct Taken {
     pub users: u64,
 }
 
-/// Up to `max` tasks, and of each type as many as there is `room` for.
+impl Taken {
+    /// The users whose tasks could run; none when there is nothing left.
+    pub fn left(&self) -> Option<u64> {
+        self.has_more.then_some(self.users)
+    }
+}
+
+/// Up to `max` tasks, and of each type as many as there is `room` for. So many are `known` to have been leased there
+/// before, under the same nonce.
 pub async fn lease(
     steps: &Steps,
     root: &str,
     request: &LeaseRequest,
-    nonce: &Nonce,
+    (nonce, known): (&Nonce, usize),
     max: usize,
     room: impl Fn(&str) -> usize,
 ) -> Result<Taken, StoreError> {
@@ -111,7 +115,8 @@ pub async fn lease(
     let mut step = Step::new(&LEASE, &[root])
         .arg(&nonce.text)
         .arg(max.min(LEASES_MAX))
-        .arg(worker);
+        .arg(worker)
+        .arg(known);
     for task_type in &request.types {
         let (lease, bounds) = (request.lease_of(task_type), request.bounds_of(task_type));
         let starts = bounds.rate_per_user;

@@ -77,6 +77,19 @@ async fn lease(subject: &Subject, max: usize, bounds: Bounds) -> Vec<Lease> {
     subject.store.lease(request(max, bounds)).await.unwrap()
 }
 
+/// As soon as it is known here that there is something to lease.
+async fn lease_soon(subject: &Subject, max: usize, bounds: Bounds) -> Vec<Lease> {
+    soon(subject, request(max, bounds)).await
+}
+
+async fn soon(subject: &Subject, request: LeaseRequest) -> Vec<Lease> {
+    until("something to lease", async || {
+        let leases = subject.store.lease(request.clone()).await.unwrap();
+        Some(leases).filter(|leases| !leases.is_empty())
+    })
+    .await
+}
+
 async fn flood(subject: &Subject, user: &str, tasks: u32) {
     for from in (0..tasks).step_by(500) {
         let some = (from..tasks.min(from + 500))
@@ -248,10 +261,13 @@ async fn a_duplicate_makes_a_task_more_important(subject: Subject) {
     assert_eq!(ids(&running), [two]);
     subject.admit(&more_important(&third)).await;
     recorded(subject.complete(&running[0], "1").await);
-    let running = lease(&subject, 9, Bounds::default()).await;
+    let running = lease_soon(&subject, 9, Bounds::default()).await;
     assert_eq!(ids(&running), [three]);
     recorded(subject.complete(&running[0], "1").await);
-    assert_eq!(ids(&lease(&subject, 9, Bounds::default()).await), [one]);
+    assert_eq!(
+        ids(&lease_soon(&subject, 9, Bounds::default()).await),
+        [one]
+    );
 }
 
 async fn a_user_has_no_more_attempts_than_its_bound(subject: Subject) {
@@ -281,7 +297,7 @@ async fn a_user_has_no_more_attempts_than_its_bound(subject: Subject) {
             2 => drop(recorded(subject.fail(&ended, None).await)),
             _ => recorded(subject.store.release(held(&ended)).await.unwrap()),
         }
-        let next = lease(&subject, 9, per_user(5)).await;
+        let next = lease_soon(&subject, 9, per_user(5)).await;
         assert_eq!(next.len(), 1, "after end {how}");
         running.extend(next);
     }
@@ -292,7 +308,7 @@ async fn a_user_has_no_more_attempts_than_its_bound(subject: Subject) {
         "passed over"
     );
     recorded(subject.complete(&running[0], "1").await);
-    assert_eq!(lease(&subject, 2, Bounds::default()).await.len(), 2);
+    assert_eq!(lease_soon(&subject, 2, Bounds::default()).await.len(), 2);
 }
 
 async fn a_user_at_the_bound_costs_others_nothing(subject: Subject) {
@@ -304,7 +320,7 @@ async fn a_user_at_the_bound_costs_others_nothing(subject: Subject) {
     assert_eq!(users(&second), ["modest"; 2]);
     assert!(lease(&subject, 9, per_user(2)).await.is_empty());
     recorded(subject.complete(&second[0], "1").await);
-    let third = lease(&subject, 9, per_user(2)).await;
+    let third = lease_soon(&subject, 9, per_user(2)).await;
     assert_eq!(users(&third), ["modest"]);
     // It comes back at once.
     let complete = subject.store.complete(
@@ -315,7 +331,10 @@ async fn a_user_at_the_bound_costs_others_nothing(subject: Subject) {
         inline("1"),
     );
     recorded(complete.await.unwrap());
-    assert_eq!(users(&lease(&subject, 9, per_user(2)).await), ["greedy"]);
+    assert_eq!(
+        users(&lease_soon(&subject, 9, per_user(2)).await),
+        ["greedy"]
+    );
 }
 
 async fn a_cancelled_attempt_counts_until_it_has_stopped(subject: Subject) {
@@ -329,7 +348,7 @@ async fn a_cancelled_attempt_counts_until_it_has_stopped(subject: Subject) {
     // The next holder vanishes after it was cancelled.
     let mut short = request(9, per_user(1));
     short.lease.insert("plain".to_owned(), SHORT);
-    let running = subject.store.lease(short).await.unwrap();
+    let running = soon(&subject, short).await;
     assert_eq!(running.len(), 1);
     let (user, id) = task_of(&running[0].task, "user123");
     subject.store.cancel(&user, &id).await.unwrap();
@@ -361,10 +380,13 @@ async fn of_one_concurrency_key_one_task_runs(subject: Subject) {
         assert_eq!(subject.task(id).await.state, State::Queued);
     }
     recorded(subject.complete(&running[0], "1").await);
-    let next = lease(&subject, 9, Bounds::default()).await;
+    let next = lease_soon(&subject, 9, Bounds::default()).await;
     assert_eq!(ids(&next), made[1..2]);
     recorded(subject.complete(&next[0], "1").await);
-    assert_eq!(ids(&lease(&subject, 9, Bounds::default()).await), made[2..]);
+    assert_eq!(
+        ids(&lease_soon(&subject, 9, Bounds::default()).await),
+        made[2..]
+    );
 }
 
 async fn the_best_of_those_that_wait_for_a_key_is_next(subject: Subject) {
@@ -380,7 +402,7 @@ async fn the_best_of_those_that_wait_for_a_key_is_next(subject: Subject) {
     let mut holder = running.into_iter().next().unwrap();
     for expected in [soon, middle, late] {
         recorded(subject.complete(&holder, "1").await);
-        let next = lease(&subject, 9, Bounds::default()).await;
+        let next = lease_soon(&subject, 9, Bounds::default()).await;
         assert_eq!(ids(&next), [expected]);
         holder = next.into_iter().next().unwrap();
     }
@@ -391,7 +413,7 @@ async fn a_key_is_free_however_its_holder_ends(subject: Subject) {
         subject.new_task(&keyed_draft(n, "a")).await;
     }
     let only = async || {
-        let mut leases = lease(&subject, 9, Bounds::default()).await;
+        let mut leases = lease_soon(&subject, 9, Bounds::default()).await;
         assert_eq!(leases.len(), 1, "{:?}", ids(&leases));
         leases.remove(0)
     };
@@ -410,7 +432,7 @@ async fn a_key_is_free_however_its_holder_ends(subject: Subject) {
     recorded(subject.fail(&again, None).await);
     let mut short = request(9, Bounds::default());
     short.lease.insert("plain".to_owned(), SHORT);
-    let silent = subject.store.lease(short).await.unwrap().remove(0);
+    let silent = soon(&subject, short).await.remove(0);
     let back = until("the lease to end", async || {
         subject.rescue().await;
         lease(&subject, 9, Bounds::default()).await.pop()
@@ -436,7 +458,7 @@ async fn a_task_that_waits_for_its_key_can_be_cancelled(subject: Subject) {
         }
     ));
     recorded(subject.complete(&running[0], "1").await);
-    let next = lease(&subject, 9, Bounds::default()).await;
+    let next = lease_soon(&subject, 9, Bounds::default()).await;
     assert_eq!(ids(&next), [last]);
     recorded(subject.complete(&next[0], "1").await);
     // A redrive brings it back.
@@ -467,7 +489,7 @@ async fn a_cancelled_task_in_line_makes_room_for_its_key(subject: Subject) {
     let (user, id) = task_of(first, "user123");
     subject.store.cancel(&user, &id).await.unwrap();
     assert_eq!(
-        ids(&lease(&subject, 9, Bounds::default()).await),
+        ids(&lease_soon(&subject, 9, Bounds::default()).await),
         [last.id.clone()]
     );
 }

@@ -4,11 +4,12 @@
 -- KEYS[1]  root of the partition
 -- ARGV[1]  nonce of the call      ARGV[2]  tasks at most
 -- ARGV[3]  name of the worker, when it is one outside, or nothing: its nonces begin with OUTSIDE
--- ARGV[4…] for each type: its name; how long its leases last, ms; tasks of it at most; attempts of one user at a time,
+-- ARGV[4]  tasks that earlier steps under this nonce have leased here, as far as the caller knows
+-- ARGV[5…] for each type: its name; how long its leases last, ms; tasks of it at most; attempts of one user at a time,
 --          or nothing; starts of one user, or nothing, within so many ms, or nothing
 -- Replies: leased, ids of tasks whose records are gone or cannot be read with blanks between, more or done, users who
 --   wait for their turn, then for each: record, until when in ms
-local nonce, max, worker = ARGV[1], tonumber(ARGV[2]), ARGV[3]
+local nonce, max, worker, known = ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
 local ARGS_EACH = 6
 -- A repeat finds what the first call leased for so long, ms.
 local NONCE_KEPT = 60000
@@ -17,10 +18,14 @@ local LOOKS_MAX = 400
 -- Who is passed over for what runs is looked at again after so long, ms, should nobody have told that it has ended.
 local RECHECKED = 60000
 local earlier = redis.call('GET', root .. 'leased:' .. nonce)
-if earlier then
-  local reply = { 'leased', '', 'done', 0 }
-  for id in string.gmatch(earlier, '%S+') do
-    local task = load_if_whole(id)
+local leased = {}
+for id in string.gmatch(earlier or '', '%S+') do
+  leased[#leased + 1] = id
+end
+if #leased > known then
+  local reply = { 'leased', '', 'more', 0 }
+  for i = known + 1, #leased do
+    local task = load_if_whole(leased[i])
     if task and task.held and task.lease_nonce == nonce then
       reply[#reply + 1] = shown(task)
       reply[#reply + 1] = task.due_at
@@ -31,7 +36,7 @@ end
 
 -- What is asked for. The type that was served longest ago is first.
 local asked, names = {}, {}
-for i = 4, #ARGV, ARGS_EACH do
+for i = 5, #ARGV, ARGS_EACH do
   asked[#asked + 1] = {
     number = #asked, type = ARGV[i], lease = tonumber(ARGV[i + 1]), room = tonumber(ARGV[i + 2]),
     per_user = tonumber(ARGV[i + 3]), starts = tonumber(ARGV[i + 4]), span = tonumber(ARGV[i + 5]),
@@ -175,8 +180,7 @@ until #chosen == before or #chosen == max
 
 local reply = { 'leased', table.concat(broken, ' '), '', 0 }
 gather_counts()
-local leased = {}
-local first_at = nil
+local first_at, made = nil, {}
 for i, one in ipairs(chosen) do
   local task, line = one.task, one.line
   local expires_at = after(line.of.lease)
@@ -198,7 +202,7 @@ for i, one in ipairs(chosen) do
   if task.attempt > 1 then
     tally(task.user, 'retries', 1)
   end
-  leased[i] = task.id
+  made[i], leased[#leased + 1] = task.id, task.id
   reply[#reply + 1] = shown(task)
   reply[#reply + 1] = expires_at
   if not first_at or expires_at < first_at then
@@ -277,10 +281,9 @@ reply[3], reply[4] = has_more and 'more' or 'done', waiting
 if wakes_at then
   publish(string.format('due %%s %.0f', wakes_at))
 end
-if #leased > 0 then
-  local ids = table.concat(leased, ' ')
-  redis.call('SET', root .. 'leased:' .. nonce, ids, 'PX', NONCE_KEPT)
-  changed(ids)
+if #made > 0 then
+  redis.call('SET', root .. 'leased:' .. nonce, table.concat(leased, ' '), 'PX', NONCE_KEPT)
+  changed(table.concat(made, ' '))
   local soonest = redis.call('ZRANGE', root .. 'due', 0, 0, 'WITHSCORES')
   if tonumber(soonest[2]) == first_at then
     publish(string.format('due %%s %.0f', first_at))

@@ -11,6 +11,7 @@ use super::audit;
 use super::data::{Data, word};
 use super::interpreter::{self, Break};
 use super::ledger::Ledger;
+use crate::store::redis::SCHEMA;
 use crate::store::redis::scripts::{self, Kind, Script};
 
 /// When the servers' clocks begin, ms.
@@ -62,11 +63,12 @@ impl Shared {
         let mut rng = fastrand::Rng::with_seed(seed);
         let began = Instant::now();
         let mut data = Data::default();
+        let schema = SCHEMA.to_string();
         let agreed = [
             "HSET",
             "sim:{p00}:agreement",
             "schema",
-            "1",
+            &schema,
             "partitions",
             "2",
         ];
