@@ -425,7 +425,8 @@ async fn damage_to_the_embedded_store_is_found() {
                  fingerprint_hash, claim, resubmissions, first_failed_at, priority, attempt, max_attempts, token, held, \
                  created_at, ready_at, started_at, finished_at, due_at, dedup_expires_at, result_until, kept_until, \
                  duplicates, result_kind, progress, error, submission, result, worker, heard_at, revision, trail, \
-                 callbacks, matching, matching_hash, throttles, chained_at, behind, superseded_by, keyless \
+                 callbacks, matching, matching_hash, throttles, chained_at, behind, superseded_by, keyless, slot, aside, \
+                 ageing \
                  FROM task WHERE id = '{queued}'"
             ),
             "another task answers for its content",

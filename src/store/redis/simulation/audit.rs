@@ -59,7 +59,7 @@ impl Record {
         self.text(24)
     }
     fn slot(&self) -> Option<String> {
-        Some(self.text(41)).filter(|slot| !slot.is_empty())
+        Some(self.text(47)).filter(|slot| !slot.is_empty())
     }
     /// Where it is queued.
     fn line(&self) -> String {
