@@ -461,10 +461,6 @@ fn on_older_version(word: &str) -> Result<OnOlderVersion, ConfigError> {
     }
 }
 
-fn comes_later(what: &str) -> ConfigError {
-    ConfigError::new(format!("{what} comes with a later release"))
-}
-
 /// Names of types and groups: 1 to 64 of `[A-Za-z0-9._-]`.
 fn check_word(what: &str, word: &str) -> Result<(), ConfigError> {
     let legal = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);

@@ -227,7 +227,7 @@ async fn work(world: Shared, process: Process) {
         max: 2,
         holder: Holder::Inside,
         lease: TYPES.map(|name| (name.to_owned(), LEASE)).into(),
-        bounds: HashMap::from([("plain".to_owned(), bounds)]),
+        bounds: [("plain".to_owned(), bounds)].into(),
     };
     while !process.is_draining.is_cancelled() {
         sleep(world.some_ms(20..400)).await;
