@@ -22,8 +22,7 @@ use crate::domain::task_type::{
 use crate::domain::turns::Rate;
 use crate::egress::rules::Refusal;
 
-/// What a table may say. A member that is known but not built yet stands here too, so that it is
-/// refused by name.
+/// What a table may say.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TypeTable {
