@@ -683,6 +683,11 @@ pub struct LedgerEntry {
 impl LedgerEntry {
     /// The newest entries of a task that are kept; older ones live on in its count.
     pub const KEPT_MAX: usize = 100;
+
+    /// What counters add up, so that they agree with the ledger to the millisecond.
+    pub fn saved_ms(&self) -> u64 {
+        (self.seconds_saved * 1000.0).round() as u64
+    }
 }
 
 /// An API key as it is kept: the secret itself is not.
