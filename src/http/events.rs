@@ -10,6 +10,7 @@ pub mod of_task;
 pub mod of_user;
 pub mod pace;
 mod pulse;
+pub mod survey;
 
 use std::convert::Infallible;
 use std::future::Future;

@@ -1,6 +1,7 @@
 //! `GET /v1/events`
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::HeaderMap;
@@ -9,6 +10,7 @@ use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::pulse::{Pulse, Woken};
+use super::survey::Stand;
 use super::{COMMENT, Pieces, last_event_id, respond, seat, text};
 use crate::domain::event::Event;
 use crate::domain::task::{State as TaskState, Task, TaskId};
@@ -24,7 +26,10 @@ use crate::store::{Cursor, Found, ListFilter, StoreError};
 /// Tasks that one stream knows the last event of, at most.
 const SEEN_MAX: usize = 2_000;
 
-/// Tasks of each state that are looked at when any may have changed, newest first.
+/// To go through how so many tasks stand costs as much as a look at a single one.
+const STANDS_OF_A_LOOK: usize = 500;
+
+/// Tasks of each ended state that are looked at for a client that comes back, newest first.
 const LOOKED_AT_MAX: usize = 1_000;
 
 /// Tasks of one page of those.
@@ -106,12 +111,19 @@ impl UserEvents {
         };
         let newest = self.api.store.list(&self.caller.0.user, newest).await?;
         self.seen.newest_forgotten = newest.tasks.first().map(|task| task.created_at);
-        for state in TaskState::ALL {
-            if since.is_none() && state.is_ended() {
-                continue;
+        let stands = self.survey().await?;
+        let Some(since) = since else {
+            for stand in &*stands {
+                self.seen.note_unfinished(stand, stand.number);
             }
+            return Ok(());
+        };
+        for stand in stands.iter().rev() {
+            self.seen.note_unfinished(stand, RESET);
+            self.to_look_at.push_back(stand.id.clone());
+        }
+        for state in TaskState::ALL.into_iter().filter(|state| state.is_ended()) {
             let is_news = |task: &Task| {
-                let Some(since) = since else { return false };
                 let ended_at = task.finished_at.map(Timestamp::as_ms);
                 ended_at.is_none_or(|at| at + CLOCKS_APART_MS >= since.as_ms())
             };
@@ -120,8 +132,6 @@ impl UserEvents {
                 if is_news(task) {
                     seen.note(task, RESET);
                     told.push(task.id.clone());
-                } else if !state.is_ended() {
-                    seen.note(task, task.changes.count());
                 }
             })
             .await?;
@@ -130,21 +140,31 @@ impl UserEvents {
         Ok(())
     }
 
+    /// How all unfinished tasks stand.
+    async fn survey(&self) -> Result<Arc<[Stand]>, StoreError> {
+        let stands = self
+            .api
+            .surveys()
+            .of(&self.api, &self.caller.0.user)
+            .await?;
+        let pace = self.api.pace();
+        pace.turn_for(stands.len(), STANDS_OF_A_LOOK).await;
+        Ok(stands)
+    }
+
     /// Any task may have changed: looks at all that are unfinished, or were.
     async fn look_at_all(&mut self) -> Result<(), StoreError> {
-        let mut gone: HashSet<TaskId> = self.seen.unfinished().cloned().collect();
+        let stands = self.survey().await?;
+        let mut gone: HashSet<&TaskId> = self.seen.unfinished().collect();
         let mut changed = Vec::new();
-        for state in TaskState::ALL.into_iter().filter(|state| !state.is_ended()) {
-            self.each_in(state, |seen, task| {
-                gone.remove(&task.id);
-                if seen.number_of(&task.id) != Some(task.changes.count()) {
-                    changed.push(task.id.clone());
-                }
-            })
-            .await?;
+        for stand in &*stands {
+            gone.remove(&stand.id);
+            if self.seen.number_of(&stand.id) != Some(stand.number) {
+                changed.push(stand.id.clone());
+            }
         }
+        changed.extend(gone.into_iter().cloned());
         self.to_look_at.extend(changed);
-        self.to_look_at.extend(gone);
         Ok(())
     }
 
@@ -289,8 +309,21 @@ impl Seen {
             created_at: task.created_at,
             ended: task.state.is_ended() && number == task.changes.count(),
         };
-        if self.numbers.insert(task.id.clone(), known).is_none() {
-            self.order.push_back(task.id.clone());
+        self.note_as(&task.id, known);
+    }
+
+    fn note_unfinished(&mut self, stand: &Stand, number: u64) {
+        let known = Known {
+            number,
+            created_at: stand.created_at,
+            ended: false,
+        };
+        self.note_as(&stand.id, known);
+    }
+
+    fn note_as(&mut self, id: &TaskId, known: Known) {
+        if self.numbers.insert(id.clone(), known).is_none() {
+            self.order.push_back(id.clone());
         }
         while self.order.len() > SEEN_MAX {
             if let Some(oldest) = self.order.pop_front()
