@@ -13,6 +13,7 @@ pub mod lease_id;
 pub mod matching;
 pub mod params_check;
 pub mod principal;
+pub mod quota;
 pub mod retry;
 pub mod schedule;
 pub mod schema;

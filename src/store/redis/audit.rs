@@ -456,7 +456,7 @@ fn kind(name: &str) -> Option<(&'static str, Option<Scan>)> {
         "schedule" => ("schedules", None),
         "body" | "result" | "ledger" | "gauge" | "seq" | "open" | "fresh" | "blobs"
         | "schedules-version" | "callbacks" | "awaited" | "withdrawn" => ("other records", None),
-        "keys" | "schedules" => ("other records", UNSORTED),
+        "keys" | "schedules" | "deliveries" => ("other records", UNSORTED),
         "list" | "queue" | "due" | "expiry" | "file-expiry" | "tag" | "schedules-due"
         | "matching" => ("lists and queues", SORTED),
         _ => return None,

@@ -118,6 +118,7 @@ scripts! {
     LIST = "list" Reads [record];
     NOTE = "note" Writes [clock, record, counters];
     FOLD = "fold" Writes [record];
+    SPEND = "spend" Writes [];
     STATS = "stats" Reads [clock, record];
     HISTORY = "history" Reads [];
     PRESENT = "present" Reads [];
