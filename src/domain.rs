@@ -12,6 +12,7 @@ pub mod json;
 pub mod lease_id;
 pub mod matching;
 pub mod params_check;
+pub mod period;
 pub mod principal;
 pub mod quota;
 pub mod retry;

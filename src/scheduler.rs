@@ -285,7 +285,8 @@ fn admission(
         params: schedule.plan.params.clone(),
         files: Vec::new(),
         priority: None,
-        start: Start::Now,
+        // It has come, and the task knows which firing it is.
+        start: Start::At(at),
         // One firing is not another, although both ask for the same.
         dedup: DedupRequest {
             mode: Some(DedupMode::None),
