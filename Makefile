@@ -1,4 +1,4 @@
-.PHONY: run test check bench soak show power-cuts power-cuts-of-redis failpoints simulation seeded-faults
+.PHONY: run test check bench soak show day power-cuts power-cuts-of-redis failpoints simulation seeded-faults
 
 # Serves on 127.0.0.1:8080 with ./data.
 run:
@@ -26,6 +26,13 @@ soak:
 show:
 	FAULTS_KEYS=$(or $(KEYS),20000) $(and $(SEED),FAULTS_SEED=$(SEED)) \
 		cargo test --release --locked --test it -- faults::show:: faults::lost_replies:: --nocapture --test-threads=1
+
+# A day of TASKS tasks of all types and runners by USERS users over two replicas, two in five submissions duplicates, a replica
+# or a worker killed about every KILL_EVERY_SECONDS.
+day:
+	TASKS=$(or $(TASKS),50000) USERS=$(or $(USERS),200) KILL_EVERY_SECONDS=$(or $(KILL_EVERY_SECONDS),60) \
+		SUBMISSIONS_PER_SECOND=$(or $(SUBMISSIONS_PER_SECOND),110) $(and $(SEED),FAULTS_SEED=$(SEED)) \
+		cargo test --release --locked --test it -- --ignored --exact faults::day::a_day_of_all_types_and_runners_adds_up --nocapture
 
 # 10,000 power cuts of the embedded store, 1,000 of them cut once more while the store is opened.
 power-cuts:

@@ -210,6 +210,7 @@ impl Work {
             tokio::spawn(scheduler::run(
                 store.clone(),
                 catalogue.clone(),
+                settings.limits.quotas.clone(),
                 stop_upkeep.clone(),
             )),
         ];

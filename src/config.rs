@@ -9,6 +9,7 @@ pub mod file;
 pub mod layer;
 pub mod limits_table;
 pub mod outside;
+pub mod quotas;
 pub mod retention_table;
 pub mod seconds;
 pub mod setting;
@@ -23,7 +24,7 @@ use std::time::Duration;
 use crate::domain::task_type::TaskTypes;
 use crate::domain::webhook::WebhookSecret;
 use crate::egress::rules::Rules;
-use crate::http::api::Edge;
+use crate::http::api::{AuthMode, Edge};
 use crate::http::api_key::PresentedKey;
 use crate::limits::Limits;
 use crate::store::Durability;
@@ -113,6 +114,7 @@ impl Settings {
         let storage = Storage::resolve(layers)?;
         let mail = outside::mail(layers)?;
         let egress = file.egress.rules()?;
+        let edge = edge::resolve(layers, listen)?;
         let defaults = Defaults {
             egress: egress.clone(),
             mails: mail.is_some(),
@@ -123,7 +125,8 @@ impl Settings {
             durability_min: durability_min(layers, &storage)?,
             storage,
             workers: workers(layers)?,
-            edge: edge::resolve(layers, listen)?,
+            limits: limits(layers, &file, edge.auth)?,
+            edge,
             drain: Drain {
                 delay: seconds(layers, "drain_delay_seconds", Duration::from_secs(5))?,
                 grace: seconds(layers, "drain_grace_seconds", Duration::from_secs(30))?,
@@ -133,7 +136,6 @@ impl Settings {
             mail,
             webhook_secret: outside::webhook_secret(layers)?,
             types: task_types(&file, &defaults)?,
-            limits: limits(&file)?,
             log: log(layers)?,
             folder: match file.folder.as_os_str().is_empty() {
                 true => PathBuf::from("."),
@@ -173,9 +175,11 @@ fn ageing(layers: &Layers, usual: Duration) -> Result<Duration, ConfigError> {
     given.read("a number of seconds, 0.001 to 86400", ageing)
 }
 
-fn limits(file: &File) -> Result<Limits, ConfigError> {
+fn limits(layers: &Layers, file: &File, auth: AuthMode) -> Result<Limits, ConfigError> {
     let limits = file.limits.clone().limits();
-    limits.map_err(|error| file.locate("limits", error))
+    let limits = limits.map_err(|error| file.locate("limits", error))?;
+    let quotas = quotas::quotas(layers, file, auth)?;
+    Ok(Limits { quotas, ..limits })
 }
 
 /// The built-in types, changed and joined by those of the file.

@@ -38,6 +38,7 @@ pub mod prefer;
 pub mod problem;
 pub mod problems;
 pub mod query;
+pub mod rate_limit;
 pub mod refusal;
 pub mod request_metrics;
 pub mod retry_after;

@@ -98,6 +98,8 @@
 //!   turn, and whoever leases need not know of it.
 //! - …a key that has withdrawn for good? Its submission may still be on its way a second time. Wanting the task again then would
 //!   keep work going that nobody waits for.
+//! - …unfinished tasks of a user counted from the lists that hold them? A counter beside them would be one more thing that
+//!   every step keeps right for users whom nothing limits. The lists are there, and asked only where there is a quota.
 //! - …a file and its submission in one step? A refused submission must leave nothing behind, and a file must
 //!   never be cleaned up between its upload and its task.
 

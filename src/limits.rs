@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::domain::quota::Quotas;
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// First request and request headers: then 408 and close.
@@ -27,6 +29,8 @@ pub struct Limits {
     pub event_streams_max: usize,
     /// Unfinished tasks.
     pub queue_tasks_max: u64,
+    /// Of each user.
+    pub quotas: Quotas,
     pub result_bytes_max: usize,
     /// Larger results are kept in blob storage and not shown in the task.
     pub result_inline_bytes_max: usize,
@@ -54,6 +58,7 @@ impl Default for Limits {
             waiting_requests_max: 10_000,
             event_streams_max: 5_000,
             queue_tasks_max: 1_000_000,
+            quotas: Quotas::default(),
             result_bytes_max: 16 * 1024 * 1024,
             result_inline_bytes_max: 1024 * 1024,
             page_bytes_max: 16 * 1024 * 1024,

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::catalogue::Catalogue;
 use crate::domain::callback::Callback;
+use crate::domain::quota::Quotas;
 use crate::domain::schedule::Schedule;
 use crate::domain::submission::{DedupRequest, Start, Submission};
 use crate::domain::task::TaskId;
@@ -45,8 +46,12 @@ const UNREADABLE_FOR: Duration = Duration::from_secs(60);
 pub const TAG: &str = "schedule";
 
 /// Fires until `stop` does.
-pub async fn run(store: Arc<dyn Store>, types: Catalogue, stop: CancellationToken) {
-    let scheduler = Scheduler { store, types };
+pub async fn run(store: Arc<dyn Store>, types: Catalogue, quotas: Quotas, stop: CancellationToken) {
+    let scheduler = Scheduler {
+        store,
+        types,
+        quotas,
+    };
     while !stop.is_cancelled() {
         let pause = match scheduler.look().await {
             Ok(pause) => pause,
@@ -66,6 +71,7 @@ pub async fn run(store: Arc<dyn Store>, types: Catalogue, stop: CancellationToke
 struct Scheduler {
     store: Arc<dyn Store>,
     types: Catalogue,
+    quotas: Quotas,
 }
 
 /// What came of a firing that was to be submitted.
@@ -201,7 +207,10 @@ impl Scheduler {
     ) -> Result<Vec<Option<TaskId>>, StoreError> {
         let admissions = firings
             .iter()
-            .map(|&at| admission(schedule, task_type, callback, at))
+            .map(|&at| {
+                let admission = admission(schedule, task_type, callback, at);
+                admission.within(self.quotas.of(&schedule.user))
+            })
             .collect();
         let admitted = self.store.admit_many(admissions).await;
         let mut tasks = Vec::new();
@@ -243,7 +252,7 @@ impl Scheduler {
                 Submitted::Task(page.tasks.into_iter().next().map(|task| task.id))
             }
             Admitted::KeyForgotten => Submitted::Task(None),
-            Admitted::QueueFull | Admitted::FileUnknown(_) => {
+            Admitted::QueueFull | Admitted::QuotaExceeded { .. } | Admitted::FileUnknown(_) => {
                 tracing::warn!(user = %schedule.user, name = %schedule.name, %at, "there is no room for a firing now");
                 Submitted::NoRoom
             }
@@ -276,7 +285,8 @@ fn admission(
         params: schedule.plan.params.clone(),
         files: Vec::new(),
         priority: None,
-        start: Start::Now,
+        // It has come, and the task knows which firing it is.
+        start: Start::At(at),
         // One firing is not another, although both ask for the same.
         dedup: DedupRequest {
             mode: Some(DedupMode::None),

@@ -8,6 +8,7 @@ pub mod audit;
 pub mod embedded;
 mod ended;
 pub mod redis;
+pub mod request_windows;
 pub mod signals;
 
 use std::collections::{BTreeSet, HashMap};
@@ -24,6 +25,7 @@ use crate::domain::history::History;
 use crate::domain::idempotency_key::IdempotencyKey;
 use crate::domain::matching::Matching;
 use crate::domain::principal::{Scopes, UserId};
+use crate::domain::quota::{Quota, Spent};
 use crate::domain::schedule::{Plan, Schedule, ScheduleName};
 use crate::domain::stats::{Crew, Stats};
 use crate::domain::submission::Submission;
@@ -193,6 +195,10 @@ pub trait Store: Send + Sync + 'static {
     /// Less durable than what is acknowledged: a firing whose record is lost is submitted once more under its key.
     async fn record_firing(&self, firing: Firing) -> Result<bool, StoreError>;
 
+    /// Takes one of the `max` requests that a user may send in a [`Quota::WINDOW`], over all replicas. Nothing is
+    /// promised: a store that comes back without its last moments begins the window anew.
+    async fn spend_request(&self, user: &UserId, max: u32) -> Result<Spent, StoreError>;
+
     /// Counts the time from a whole request to its answer.
     fn record_submit_latency(&self, user: &UserId, took: Duration);
 
@@ -290,6 +296,8 @@ pub struct Admission {
     pub request_id: Arc<str>,
     /// Bytes of files that the client did not have to send, or that need not be stored again, if this is a duplicate.
     pub bytes_not_sent: u64,
+    /// Tasks of the user that may be unfinished, this one included, without those of the service itself.
+    pub unfinished_max: Option<u64>,
 }
 
 impl Admission {
@@ -321,7 +329,14 @@ impl Admission {
             older,
             request_id,
             bytes_not_sent: 0,
+            unfinished_max: None,
         }
+    }
+
+    /// If it is new, the user must have room for it.
+    pub fn within(mut self, quota: Quota) -> Self {
+        self.unfinished_max = quota.unfinished_tasks;
+        self
     }
 
     /// Whether this is the submission that a key was recorded with: compared under the recorded rule.
@@ -363,6 +378,10 @@ pub enum Admitted {
     /// The user never uploaded this file.
     FileUnknown(Sha256Digest),
     QueueFull,
+    /// The user has as many unfinished tasks as they may have: this many.
+    QuotaExceeded {
+        unfinished_max: u64,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -695,6 +714,11 @@ pub struct LedgerEntry {
 impl LedgerEntry {
     /// The newest entries of a task that are kept; older ones live on in its count.
     pub const KEPT_MAX: usize = 100;
+
+    /// What counters add up, so that they agree with the ledger to the millisecond.
+    pub fn saved_ms(&self) -> u64 {
+        (self.seconds_saved * 1000.0).round() as u64
+    }
 }
 
 /// An API key as it is kept: the secret itself is not.

@@ -10,14 +10,14 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::requests::{COUNTER, unique_waiting};
+use crate::requests::{COUNTER, USER, unique_waiting};
 
 #[derive(Serialize, Deserialize)]
 pub struct Load {
     pub address: SocketAddr,
     pub connections: usize,
     pub seconds: f64,
-    /// One request; where it holds [`COUNTER`], each connection counts on.
+    /// One request; where it holds [`COUNTER`], each connection counts on, and where it holds [`USER`], through the users.
     pub request: Vec<u8>,
     /// The status that is counted as an answer.
     pub expected: u16,
@@ -131,6 +131,7 @@ impl Connection {
     async fn repeat(mut self, load: &Load, numbers: u64, until: Instant, answers: u64) -> Seen {
         let mut request = load.request.clone();
         let counters = counters(&request);
+        let user = find(&request, USER.as_bytes()).map(|at| at + USER.len());
         let mut seen = Seen::default();
         for number in numbers.. {
             let began = Instant::now();
@@ -139,6 +140,9 @@ impl Connection {
             }
             for &at in &counters {
                 write_hexadecimal(&mut request[at..at + COUNTER.len()], number);
+            }
+            if let Some(end) = user {
+                write_thousandth(&mut request[end - 3..end], number);
             }
             let Some((status, _)) = self.exchange(&request).await else {
                 seen.unexpected += 1;
@@ -232,6 +236,13 @@ fn write_hexadecimal(place: &mut [u8], mut number: u64) {
     for digit in place.iter_mut().rev() {
         *digit = b"0123456789abcdef"[(number & 15) as usize];
         number >>= 4;
+    }
+}
+
+fn write_thousandth(place: &mut [u8], mut number: u64) {
+    for digit in place.iter_mut().rev() {
+        *digit = b'0' + (number % 10) as u8;
+        number /= 10;
     }
 }
 

@@ -1,5 +1,6 @@
 //! What the service does per second and per processor second, beside the limit of the same machine in the same
-//! run. `cargo bench --bench load [-- --store embedded | redis | all] [--seconds 2] [--upload-mb 256 | --upload-gb 5]`
+//! run. `cargo bench --bench load [-- --store embedded | redis | all] [--seconds 2] [--upload-mb 256 | --upload-gb 5]
+//! [--only submissions | end-to-end | runners | outside | followers | uploads | idle]`
 //!
 //! Figures of shared machines mean nothing by themselves, so every row says its share of the limit: a bare axum
 //! server that parses JSON, hashes it and replies; on Redis, the same with one small script; for uploads, the same
@@ -7,6 +8,7 @@
 //! `redis-server` on the path, and starts its own.
 
 mod client;
+mod followers;
 mod limit;
 mod outside;
 mod process;
@@ -14,6 +16,7 @@ mod redis_limit;
 mod redis_server;
 mod redis_store;
 mod requests;
+mod runners;
 mod table;
 mod upload;
 
@@ -36,6 +39,7 @@ fn main() {
             None => limit::serve(),
         },
         Some("load-client") => client::run_from_stdin(),
+        Some("followers") => followers::follow(&args[1], &args[2]),
         _ => measure(&Options::parse(&args)),
     }
 }
@@ -45,6 +49,35 @@ struct Options {
     /// How long each row is measured.
     seconds: f64,
     upload_bytes: u64,
+    /// All of them when none is named.
+    only: Option<Part>,
+}
+
+/// A part of the measurements.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Submissions,
+    EndToEnd,
+    Runners,
+    Outside,
+    Followers,
+    Uploads,
+    Idle,
+}
+
+impl Part {
+    fn parse(name: &str) -> Option<Part> {
+        match name {
+            "submissions" => Some(Part::Submissions),
+            "end-to-end" => Some(Part::EndToEnd),
+            "runners" => Some(Part::Runners),
+            "outside" => Some(Part::Outside),
+            "followers" => Some(Part::Followers),
+            "uploads" => Some(Part::Uploads),
+            "idle" => Some(Part::Idle),
+            _ => None,
+        }
+    }
 }
 
 /// Which stores are measured.
@@ -72,18 +105,24 @@ impl Options {
             stores: Stores::Embedded,
             seconds: 1.5,
             upload_bytes: 256 << 20,
+            only: None,
         };
         let mut args = args.iter().filter(|arg| *arg != "--bench");
         while let Some(arg) = args.next() {
             let value = args.next().map_or("", String::as_str);
             if options.set(arg, value).is_none() {
                 eprintln!(
-                    "options: --store embedded|redis|all, --seconds N, --upload-mb N, --upload-gb N"
+                    "options: --store embedded|redis|all, --seconds N, --upload-mb N, --upload-gb N, \
+                     --only submissions|end-to-end|runners|outside|followers|uploads|idle"
                 );
                 std::process::exit(2);
             }
         }
         options
+    }
+
+    fn wants(&self, part: Part) -> bool {
+        self.only.is_none_or(|only| only == part)
     }
 
     fn outside_tasks(&self) -> u64 {
@@ -93,6 +132,7 @@ impl Options {
     fn set(&mut self, name: &str, value: &str) -> Option<()> {
         let number = || value.parse::<f64>().ok();
         match name {
+            "--only" => self.only = Some(Part::parse(value)?),
             "--store" => self.stores = Stores::parse(value)?,
             "--seconds" => self.seconds = number()?,
             "--upload-mb" => self.upload_bytes = (number()? * 1_048_576.0) as u64,
@@ -109,11 +149,26 @@ fn measure(options: &Options) {
         options.seconds
     );
     if options.stores != Stores::Redis {
-        submissions(options, &Server::start(&Setup::Limit));
-        end_to_end(options, &Server::start(&Setup::Service { workers: None }));
-        let service = Server::start(&Setup::Service { workers: Some(0) });
-        outside::measure(&service, options.outside_tasks());
-        uploads(options);
+        let service = |workers| Server::start(&Setup::Service { workers });
+        let limit = || Server::start(&Setup::Limit);
+        if options.wants(Part::Submissions) {
+            submissions(options, &limit());
+        }
+        if options.wants(Part::EndToEnd) {
+            end_to_end(options, &service(None));
+        }
+        if options.wants(Part::Runners) {
+            runners::measure(options, || None);
+        }
+        if options.wants(Part::Outside) {
+            outside::measure(&service(Some(0)), &limit(), options.outside_tasks());
+        }
+        if options.wants(Part::Followers) {
+            followers::measure(options, service);
+        }
+        if options.wants(Part::Uploads) {
+            uploads(options);
+        }
     }
     if options.stores != Stores::Embedded {
         redis_store::measure(options);

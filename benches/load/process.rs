@@ -16,6 +16,8 @@ pub enum Setup {
     RedisLimit,
     /// The service; the number of cores decides when `workers` is none.
     Service { workers: Option<usize> },
+    /// The service with a type for each runner; `remote` answers what is run over HTTP.
+    Runners { remote: SocketAddr },
 }
 
 pub struct Server {
@@ -44,11 +46,15 @@ impl Server {
                 command.arg("limit-program").args(url);
                 command
             }
-            Setup::Service { workers } => {
-                let types = "[task_types.far]\nrunner = { external = true }\n";
+            Setup::Service { .. } | Setup::Runners { .. } => {
+                let (workers, types) = match setup {
+                    Setup::Runners { remote } => (None, types(Some(*remote))),
+                    Setup::Service { workers } => (*workers, types(None)),
+                    Setup::Limit | Setup::RedisLimit => unreachable!("no service"),
+                };
                 let path = folder.path().join("justonce.toml");
                 std::fs::write(path, types).expect("its configuration");
-                let mut command = Command::new(env!("CARGO_BIN_EXE_justonce"));
+                let mut command = Command::new(program());
                 command.env_clear().current_dir(folder.path());
                 command.env("JUSTONCE_LISTEN", "127.0.0.1:0");
                 command.env("JUSTONCE_DATA", folder.path().join("data"));
@@ -115,7 +121,29 @@ impl Drop for Server {
     }
 }
 
-/// User and system time of a process so far.
+/// The binary under measurement.
+pub fn program() -> &'static str {
+    env!("CARGO_BIN_EXE_justonce")
+}
+
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// The task types of the configuration: one for workers outside, and those of the other runners that need to be told.
+fn types(remote: Option<SocketAddr>) -> String {
+    let far = "[task_types.far]\nrunner = { external = true }\n";
+    let Some(remote) = remote else {
+        return far.to_owned();
+    };
+    format!(
+        "{far}[task_types.program]\nrunner = {{ command = [\"true\"] }}\n\
+         [task_types.remote]\nrunner = {{ http = \"http://{remote}/v1/tasks\" }}\n\
+         [egress]\nallow = [\"127.0.0.1\"]\n"
+    )
+}
+
+/// User and system time of a process so far, with that of the children that it has waited for.
 pub fn cpu_seconds(child: &Child) -> f64 {
     const UTIME: usize = 11;
     let path = format!("/proc/{}/stat", child.id());
@@ -128,5 +156,5 @@ pub fn cpu_seconds(child: &Child) -> f64 {
         .split_whitespace()
         .collect();
     let ticks = |n: usize| fields[n].parse::<f64>().unwrap_or(0.0);
-    (ticks(UTIME) + ticks(UTIME + 1)) / rustix::param::clock_ticks_per_second() as f64
+    (UTIME..UTIME + 4).map(ticks).sum::<f64>() / rustix::param::clock_ticks_per_second() as f64
 }

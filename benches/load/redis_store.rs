@@ -7,7 +7,9 @@ use crate::client::{self, Load};
 use crate::process::{Server, Setup};
 use crate::redis_server::{Durability, RedisServer};
 use crate::table::Table;
-use crate::{Options, end_to_end, outside, requests, run, wait_until_done};
+use crate::{
+    Options, Part, end_to_end, followers, outside, requests, run, runners, wait_until_done,
+};
 
 const CONNECTIONS: [usize; 3] = [16, 64, 256];
 /// How long an idle service is watched.
@@ -19,10 +21,25 @@ const REMEMBERED_CONNECTIONS: usize = 64;
 pub fn measure(options: &Options) {
     for durability in [Durability::Memory, Durability::Fsync] {
         println!("Redis, {}\n", durability.name());
-        submissions(options, durability);
-        let service = start(durability, None);
-        end_to_end(options, &service);
-        outside::measure(&start(durability, Some(0)), options.outside_tasks());
+        if options.wants(Part::Submissions) {
+            submissions(options, durability);
+        }
+        if options.wants(Part::EndToEnd) {
+            end_to_end(options, &start(durability, None));
+        }
+        if options.wants(Part::Runners) {
+            runners::measure(options, || Some(RedisServer::start(durability)));
+        }
+        if options.wants(Part::Outside) {
+            let (service, limit) = (start(durability, Some(0)), Server::start(&Setup::Limit));
+            outside::measure(&service, &limit, options.outside_tasks());
+        }
+        if options.wants(Part::Followers) {
+            followers::measure(options, |workers| start(durability, workers));
+        }
+    }
+    if !options.wants(Part::Idle) {
+        return;
     }
     let service = start(Durability::Memory, None);
     idle(&service);

@@ -5,6 +5,9 @@ use std::net::SocketAddr;
 /// Sixteen digits that the client counts up, so that each request is another.
 pub const COUNTER: &str = "0000000000000000";
 
+/// Three digits that the client makes of its count: one of a thousand users.
+pub const USER: &str = "user-000";
+
 /// Always the same echo task under one key.
 pub fn fixed(address: SocketAddr, key: &str) -> Vec<u8> {
     post(address, ("echo", key), "fixed", "")
@@ -13,6 +16,24 @@ pub fn fixed(address: SocketAddr, key: &str) -> Vec<u8> {
 /// An echo task of its own under a key of its own, each time.
 pub fn unique(address: SocketAddr) -> Vec<u8> {
     post(address, ("echo", &format!("bench-{COUNTER}")), COUNTER, "")
+}
+
+/// The same as [`unique`], of this type and with these params, which hold a counter.
+pub fn unique_of(address: SocketAddr, task_type: &str, params: &str) -> Vec<u8> {
+    let body = format!(r#"{{"type":"{task_type}","params":{params}}}"#);
+    format!(
+        "POST /v1/tasks HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\n\
+         Idempotency-Key: {task_type}-{COUNTER}\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
+}
+
+/// The same as [`unique`], each of another user than the one before.
+pub fn unique_of_users(address: SocketAddr) -> Vec<u8> {
+    let fields = format!("X-User-Id: {USER}\r\n");
+    let key = format!("bench-{COUNTER}");
+    post(address, ("echo", &key), COUNTER, &fields)
 }
 
 /// The same as [`unique`], of a type that workers outside run.

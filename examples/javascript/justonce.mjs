@@ -37,11 +37,13 @@ export class Refused extends Error {
   }
 }
 
-/** One attempt. `id`, `type`, `user`, `attempt`, `params`, `idempotency_key` and `file` are the task's. */
+/**
+ * One attempt. `id`, `type`, `user`, `attempt`, `params`, `idempotency_key` and `file` are the task's. `fencingToken`
+ * only grows from one attempt of a task to the next: pass it on to what must refuse late writes.
+ */
 export class Task {
   #worker;
   #path;
-  #token;
   #beatEveryMs;
   #progress = null;
   #cancel = new AbortController();
@@ -51,7 +53,7 @@ export class Task {
   constructor(worker, lease, leaseMs) {
     this.#worker = worker;
     this.#path = `/v1/leases/${lease.lease_id}`;
-    this.#token = lease.fencing_token;
+    this.fencingToken = lease.fencing_token;
     this.#beatEveryMs = Math.ceil(leaseMs / 3);
     this.data = lease.task;
     const { id, type, user, attempt, params, idempotency_key, file } = lease.task;
@@ -128,7 +130,7 @@ export class Task {
   }
 
   async #tell(verb, body, signal) {
-    const told = { fencing_token: this.#token, ...body };
+    const told = { fencing_token: this.fencingToken, ...body };
     const answer = await this.#worker._fetch("POST", `${this.#path}/${verb}`, told, signal);
     return answer.json();
   }

@@ -53,12 +53,13 @@ class Refused(Exception):
 
 
 class Task:
-    """One attempt. `id`, `type`, `user`, `attempt`, `params`, `idempotency_key` and `file` are the task's."""
+    """One attempt. `id`, `type`, `user`, `attempt`, `params`, `idempotency_key` and `file` are the task's.
+    `fencing_token` only grows from one attempt of a task to the next: pass it on to what must refuse late writes."""
 
     def __init__(self, worker, lease, seconds):
         self._worker = worker
         self._path = "/v1/leases/" + lease["lease_id"]
-        self._token = lease["fencing_token"]
+        self.fencing_token = lease["fencing_token"]
         self._beat_every = seconds / 3
         self._progress = None
         self._wake = threading.Event()
@@ -120,7 +121,7 @@ class Task:
                 time.sleep(pause)
 
     def _tell(self, verb, body, timeout):
-        body = {"fencing_token": self._token, **body}
+        body = {"fencing_token": self.fencing_token, **body}
         return self._worker._ask("POST", f"{self._path}/{verb}", body, timeout)[0]
 
 

@@ -13,6 +13,7 @@ use super::error::{ConfigError, with_suggestion};
 use super::layer::{Given, Layer};
 use super::limits_table::LimitsTable;
 use super::outside::{EgressTable, SmtpTable};
+use super::quotas::{self, UserTable};
 use super::retention_table::RetentionTable;
 use super::setting::{SETTINGS, Setting};
 use super::type_table::TypeTable;
@@ -26,6 +27,7 @@ pub struct File {
     pub retention: RetentionTable,
     pub task_types: BTreeMap<String, TypeTable>,
     pub egress: EgressTable,
+    pub users: BTreeMap<String, UserTable>,
     /// Where each member was written, by its dotted path.
     places: BTreeMap<String, String>,
 }
@@ -33,7 +35,14 @@ pub struct File {
 /// Where the file is when nobody says.
 pub const USUAL_PATH: &str = "justonce.toml";
 
-const TABLES: [&str; 5] = ["egress", "limits", "retention", "smtp", "task_types"];
+const TABLES: [&str; 6] = [
+    "egress",
+    "limits",
+    "retention",
+    "smtp",
+    "task_types",
+    "users",
+];
 
 impl File {
     /// Reads the named file, or the usual one if it is there.
@@ -66,6 +75,7 @@ impl File {
                 "limits" => file.limits = text.table(value)?,
                 "retention" => file.retention = text.table(value)?,
                 "task_types" => file.task_types = text.table(value)?,
+                "users" => file.users = text.table(value)?,
                 key_text => {
                     let Some(setting) = Setting::named(key_text) else {
                         return Err(text.unknown_key(&key));
@@ -75,7 +85,15 @@ impl File {
             }
         }
         smtp.join(&mut file.settings)?;
+        for (key, max) in quotas::SETTINGS.into_iter().zip(file.limits.of_users()) {
+            let origin = file.place_of(&format!("limits.{key}"));
+            quotas::join(&mut file.settings, key, max, origin)?;
+        }
         Ok(file)
+    }
+
+    fn place_of(&self, path: &str) -> String {
+        self.places.get(path).cloned().unwrap_or_default()
     }
 
     /// Says in which line of the `table` its mistake is: that of the member that it is about, or of the table.

@@ -25,6 +25,8 @@ pub struct LimitsTable {
     waiting_requests_max: Option<usize>,
     event_streams_max: Option<usize>,
     queue_tasks_max: Option<u64>,
+    requests_per_minute_max: Option<u32>,
+    unfinished_tasks_max: Option<u64>,
     result_bytes_max: Option<usize>,
     result_inline_bytes_max: Option<usize>,
     page_bytes_max: Option<usize>,
@@ -35,6 +37,12 @@ pub struct LimitsTable {
 const HEADER_BYTES_MIN: usize = 8 * 1024;
 
 impl LimitsTable {
+    /// Those that are settings of their own, in the order of [`super::quotas::SETTINGS`].
+    pub fn of_users(&self) -> [Option<u64>; 2] {
+        let requests = self.requests_per_minute_max.map(u64::from);
+        [requests, self.unfinished_tasks_max]
+    }
+
     pub fn limits(self) -> Result<Limits, ConfigError> {
         let usual = Limits::default();
         let span = |given: Option<Seconds>, usual| given.map_or(usual, |seconds| seconds.0);
@@ -64,6 +72,7 @@ impl LimitsTable {
                 .unwrap_or(usual.waiting_requests_max),
             event_streams_max: self.event_streams_max.unwrap_or(usual.event_streams_max),
             queue_tasks_max: self.queue_tasks_max.unwrap_or(usual.queue_tasks_max),
+            quotas: usual.quotas,
             result_bytes_max: self.result_bytes_max.unwrap_or(usual.result_bytes_max),
             result_inline_bytes_max: match self.result_inline_bytes_max {
                 Some(given) => given,

@@ -60,6 +60,8 @@ pub const SETTINGS: &[Setting] = &[
     row("drain_grace_seconds", "drain-grace-seconds", "JUSTONCE_DRAIN_GRACE_SECONDS", "SECONDS",  "Then: time for requests and attempts that run [default: 30]"),
     row("bootstrap_key",       "bootstrap-key",       "JUSTONCE_BOOTSTRAP_KEY",       "KEY",      "The first admin API key; better given by its variable"),
     row("durability",          "durability",          "JUSTONCE_DURABILITY",          "LEVEL",    "What acknowledgements must survive at least: memory, fsync or replicated-fsync (Redis) [default: memory]"),
+    row("requests_per_minute_max", "requests-per-minute-max", "JUSTONCE_REQUESTS_PER_MINUTE_MAX", "NUMBER", "Requests that one user may send in a minute; 0: no limit [default: 200 with authentication, else 0]"),
+    row("unfinished_tasks_max", "unfinished-tasks-max", "JUSTONCE_UNFINISHED_TASKS_MAX", "NUMBER",  "Unfinished tasks that one user may have; 0: no limit [default: 1000 with authentication, else 0]"),
     row("deduplication_ttl",   "deduplication-ttl",   "DEDUPLICATION_TTL",            "SECONDS",  "How long a succeeded task answers for its content [default: 3600]"),
     row("max_retry_count",     "max-retry-count",     "MAX_RETRY_COUNT",              "NUMBER",   "Retries after the first attempt [default: 3]"),
     row("retry_delay_seconds", "retry-delay-seconds", "RETRY_DELAY_SECONDS",          "SECONDS",  "Wait before the first retry; doubles each time [default: 60]"),

@@ -1,4 +1,6 @@
 use super::*;
+use crate::domain::principal::UserId;
+use crate::domain::quota::{Quota, Quotas};
 use crate::domain::task_type::{DedupMode, FilesRule, OnOlderVersion, RunnerSpec};
 use crate::http::api::AuthMode;
 use storage::StoreChoice;
@@ -427,4 +429,57 @@ fn a_bad_bootstrap_key_is_not_shown() {
         "{refused}"
     );
     assert!(!refused.contains("hunter"));
+}
+
+#[test]
+fn quotas_come_with_authentication_and_from_every_source() {
+    let quotas = |file: &str, pairs: &[_], flags| load(file, pairs, flags).unwrap().limits.quotas;
+    let of = |requests_per_minute, unfinished_tasks| Quota {
+        requests_per_minute,
+        unfinished_tasks,
+    };
+    let keys = ("JUSTONCE_AUTH", "keys");
+    assert_eq!(quotas("", &[], Layer::new()), Quotas::default());
+    let usual = |file, pairs: &[_], flags| quotas(file, pairs, flags).usual;
+    assert_eq!(usual("", &[keys], Layer::new()), of(Some(200), Some(1000)));
+    let file = "[limits]\nrequests_per_minute_max = 5\nunfinished_tasks_max = 0\n";
+    assert_eq!(usual(file, &[keys], Layer::new()), of(Some(5), None));
+    let more = ("JUSTONCE_REQUESTS_PER_MINUTE_MAX", "6");
+    assert_eq!(usual(file, &[more], Layer::new()), of(Some(6), None));
+    let flags = flag("requests_per_minute_max", "0");
+    assert_eq!(usual(file, &[more], flags), of(None, None));
+
+    let file =
+        "[users.\"a|b\"]\nrequests_per_minute_max = 0\n[users.c]\nunfinished_tasks_max = 7\n";
+    let quotas = quotas(file, &[keys], Layer::new());
+    let user = |name| quotas.of(&UserId::parse(name).unwrap());
+    assert_eq!(user("a|b"), of(None, Some(1000)));
+    assert_eq!(user("c"), of(Some(200), Some(7)));
+    assert_eq!(user("d"), of(Some(200), Some(1000)));
+}
+
+#[test]
+fn mistakes_in_quotas_are_named_with_their_line() {
+    for (file, expected) in [
+        ("[limits]\n\nrequests_per_minute_max = -1\n", "line 3"),
+        ("[limits]\nunfinished_tasks_max = \"many\"\n", "line 2"),
+        (
+            "requests_per_minute_max = 1\n[limits]\nrequests_per_minute_max = 2\n",
+            "line 3, column 1: requests_per_minute_max stands here twice",
+        ),
+        ("\n[users.\"no one\"]\n", "line 2, column 8: a user has"),
+        ("[users.a]\nrequests = 1\n", "line 2"),
+        (
+            "unfinished_tasks_max = \"x\"\n",
+            "line 1, column 24: \"x\" is not a number of tasks",
+        ),
+    ] {
+        let refusal = refusal(file, &[]);
+        assert!(refusal.contains(expected), "{file}: {refusal}");
+    }
+    let refusal = refusal("", &[("JUSTONCE_UNFINISHED_TASKS_MAX", "1.5")]);
+    assert!(
+        refusal.starts_with("JUSTONCE_UNFINISHED_TASKS_MAX: "),
+        "{refusal}"
+    );
 }

@@ -42,11 +42,8 @@ impl Cadence {
         }
         let wrong = |error: croner::errors::CronError| CadenceError::Cron(error.to_string());
         let cron = Cron::from_str(cron).map_err(wrong)?;
-        let zone = match zone {
-            "Etc/Unknown" => Err(CadenceError::Zone),
-            zone => TimeZone::get(zone).map_err(|_| CadenceError::Zone),
-        };
-        Ok(Cadence { cron, zone: zone? })
+        let zone = zone_named(zone).ok_or(CadenceError::Zone)?;
+        Ok(Cadence { cron, zone })
     }
 
     /// The first firing after `at`; none when there will never be one.
@@ -131,6 +128,11 @@ impl fmt::Debug for Cadence {
         let zone = self.zone.iana_name().unwrap_or_default();
         write!(f, "{} in {zone}", self.cron.as_str())
     }
+}
+
+/// An IANA time zone.
+pub fn zone_named(name: &str) -> Option<TimeZone> {
+    (name != "Etc/Unknown").then(|| TimeZone::get(name).ok())?
 }
 
 #[cfg(test)]

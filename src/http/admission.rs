@@ -105,7 +105,8 @@ async fn clean_up(api: &Api, published: &[BlobName], admitted: &Result<Admitted,
             | Admitted::KeyForgotten
             | Admitted::Rejected(_)
             | Admitted::FileUnknown(_)
-            | Admitted::QueueFull,
+            | Admitted::QueueFull
+            | Admitted::QuotaExceeded { .. },
         )
         | Err(StoreError::Full) => delete(api, published).await,
         // The submission may have been recorded: the sweep for orphans knows more, later.

@@ -11,7 +11,7 @@ use super::head::{IDEMPOTENCY_KEY, SubmissionHead};
 use super::prefer::PREFERENCE_APPLIED;
 use super::problem::Problem;
 use super::submission::file_reference;
-use super::{retry_after, wait};
+use super::{rate_limit, retry_after, wait};
 use crate::domain::task::Task;
 use crate::domain::timestamp::Timestamp;
 use crate::links::Link;
@@ -60,6 +60,9 @@ pub fn acknowledged(
             Code::QueueFull,
             "No more unfinished tasks are taken at present.",
         )),
+        Admitted::QuotaExceeded { unfinished_max } => {
+            Err(rate_limit::too_many_unfinished(unfinished_max))
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 use url::Url;
 
 use super::events::pace::Pace;
+use super::events::survey::Surveys;
 use super::key_cache::KeyCache;
 use super::request_metrics::RequestMetrics;
 use crate::blobs::Blobs;
@@ -29,6 +30,7 @@ struct Shared {
     keys: KeyCache,
     requests: RequestMetrics,
     pace: Pace,
+    surveys: Surveys,
     links: Links,
 }
 
@@ -87,6 +89,7 @@ impl Api {
             keys: KeyCache::default(),
             requests: RequestMetrics::default(),
             pace: Pace::default(),
+            surveys: Surveys::default(),
         }))
     }
 
@@ -102,6 +105,11 @@ impl Api {
     /// The pace at which streams of events look at tasks.
     pub fn pace(&self) -> &Pace {
         &self.0.pace
+    }
+
+    /// What streams of events learn together of their users' tasks.
+    pub fn surveys(&self) -> &Surveys {
+        &self.0.surveys
     }
 
     /// The path of a route as the documentation names it, without the base path.

@@ -19,6 +19,7 @@ use super::caller::{Arrival, Caller};
 use super::clock;
 use super::code::Code;
 use super::problem::Problem;
+use super::rate_limit;
 use super::scopes::{self, Access, Lookup};
 use crate::domain::principal::{Principal, Scope, Scopes, UserId};
 use crate::store::{ApiKey, StoreError};
@@ -62,7 +63,8 @@ where
     }
 }
 
-/// Lets a request through to its handler, with its [`Caller`], if the table of scopes allows it.
+/// Lets a request through to its handler, with its [`Caller`], if the table of scopes allows it, and the caller's
+/// quota.
 async fn authenticate<S>(api: Api, mut request: Request, mut inner: S) -> Result<Response, Problem>
 where
     S: Service<Request, Response = Response, Error = Infallible>,
@@ -72,7 +74,9 @@ where
         let Ok(response) = inner.call(request).await;
         return Ok(response);
     };
-    let caller = match scopes::lookup(request.method(), api.route(path.as_str())) {
+    let access = scopes::lookup(request.method(), api.route(path.as_str()));
+    let counts = matches!(access, Lookup::Found(access) if access.counts());
+    let caller = match access {
         Lookup::Found(Access::Open) => None,
         Lookup::Found(Access::OpenInPart) => caller(&api, request.headers()).await.ok(),
         Lookup::Found(Access::AnyKey) => Some(caller(&api, request.headers()).await?),
@@ -96,8 +100,18 @@ where
     if let Some(arrival) = request.extensions().get::<Arrival>() {
         let _ = arrival.user.set(caller.0.user.clone());
     }
+    let standing = match counts {
+        true => rate_limit::spend(&api, &caller.0.user).await?,
+        false => None,
+    };
     request.extensions_mut().insert(caller);
-    let Ok(response) = inner.call(request).await;
+    if let Some(standing) = standing {
+        request.extensions_mut().insert(standing);
+    }
+    let Ok(mut response) = inner.call(request).await;
+    if let Some(standing) = standing {
+        standing.show(&mut response);
+    }
     Ok(response)
 }
 

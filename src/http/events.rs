@@ -6,10 +6,12 @@
 //! newest changes of each task, so that what happened meanwhile is still told one by one; where it does
 //! not know them any more, the stream says `reset`.
 
+mod message;
 pub mod of_task;
 pub mod of_user;
 pub mod pace;
 mod pulse;
+pub mod survey;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -83,7 +85,8 @@ fn nothing_more() -> Response {
 /// One event as it goes over the wire. `id` ends with `mark`.
 fn text(api: &Api, event: &Event<'_>, mark: &str) -> Result<Bytes, Problem> {
     let task = TaskView::of(api, &event.task).to_bytes()?;
-    let head = format!("event: {}\nid: {}{mark}\n", event.kind.name(), event.number);
+    let name = message::name(api, event);
+    let head = format!("event: {name}\nid: {}{mark}\n", event.number);
     let mut text = Vec::with_capacity(head.len() + task.len() + 16);
     text.extend(head.as_bytes());
     // Results are as their runners gave them, and may hold line ends between their values.

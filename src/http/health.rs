@@ -73,7 +73,7 @@ pub async fn health(State(api): State<Api>, Insight(insight): Insight) -> Respon
         members.insert("checks".to_owned(), checks);
         let limits = json!({
             "concurrent_tasks": api.workers.capacity(),
-            "rate_limit_per_minute": null,
+            "rate_limit_per_minute": api.limits.quotas.usual.requests_per_minute,
         });
         members.insert("limits".to_owned(), limits);
     }
@@ -132,7 +132,7 @@ pub struct HealthCheck {
 pub struct HealthLimits {
     /// Attempts at a time of work that uses the processor, in this process.
     concurrent_tasks: u64,
-    /// None when requests are not limited.
+    /// Requests of one user, where nothing else is said for that user. None when they are not limited.
     rate_limit_per_minute: Option<u64>,
 }
 

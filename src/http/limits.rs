@@ -1,5 +1,6 @@
 //! `GET /v1/limits`: what the caller may do, and how much of it is used.
 
+use axum::Extension;
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
@@ -10,6 +11,7 @@ use super::api::{Api, AuthMode};
 use super::caller::Caller;
 use super::prefer::Prefer;
 use super::problem::Problem;
+use super::rate_limit::Standing;
 use super::{answer, query, views};
 use crate::domain::callback::Callback;
 use crate::domain::principal::{Scope, UserId};
@@ -21,8 +23,9 @@ use crate::domain::task::State as TaskState;
 pub struct LimitsView<'a> {
     #[schema(value_type = String)]
     user: &'a UserId,
+    /// Of the caller. The window begins with the first request that is counted in it; this one counts, too.
     requests_per_minute: Limit,
-    /// Tasks of the caller that have not ended.
+    /// Tasks of the caller that have not ended, without deliveries of callbacks.
     unfinished_tasks: Limit,
     /// Tasks of all users that have not ended. Their number needs the scope `metrics`.
     queue_tasks: Limit,
@@ -53,6 +56,7 @@ struct Limit {
 pub async fn get_limits(
     State(api): State<Api>,
     Caller(principal): Caller,
+    standing: Option<Extension<Standing>>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     query::expect_none(query.as_deref())?;
@@ -63,14 +67,15 @@ pub async fn get_limits(
         false => None,
     };
     let limits = &api.limits;
+    let quota = limits.quotas.of(&principal.user);
     let view = LimitsView {
         user: &principal.user,
         requests_per_minute: Limit {
-            max: None,
-            used: None,
+            max: quota.requests_per_minute.map(u64::from),
+            used: standing.map(|Extension(standing)| standing.used()),
         },
         unfinished_tasks: Limit {
-            max: None,
+            max: quota.unfinished_tasks,
             used: Some(unfinished(&own) - deliveries(&own)),
         },
         queue_tasks: Limit {

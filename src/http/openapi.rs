@@ -2,8 +2,10 @@
 
 use axum::http::Method;
 use utoipa::openapi::content::Content;
+use utoipa::openapi::header::Header;
 use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::response::{Response, ResponseBuilder};
+use utoipa::openapi::schema::{Object, Type};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{OpenApi, Ref, RefOr};
 use utoipa::{Modify, ToResponse, ToSchema};
@@ -32,7 +34,7 @@ use super::scopes::{self, Access, Lookup};
         (name = "health", description = "Whether it lives, and whether it can serve"),
         (name = "documentation", description = "What problems mean"),
     ),
-    components(schemas(ProblemDocument, EndDocument, NotificationDocument), responses(ProblemDocument)),
+    components(schemas(ProblemDocument, EndDocument, NotificationDocument), responses(ProblemDocument, QuotaResponse)),
     security(("bearer" = [])),
     modifiers(&Shared),
 )]
@@ -66,6 +68,9 @@ pub struct ProblemDocument {
     errors: Option<Vec<ProblemError>>,
     /// The fields in which a reused key's submission differs from the first one.
     differs: Option<Vec<String>>,
+    /// The quotas that are used up: `requests` or `unfinished-tasks`.
+    #[serde(rename = "violated-policies")]
+    violated_policies: Option<Vec<String>>,
 }
 
 #[derive(ToSchema)]
@@ -88,6 +93,37 @@ impl<'r> ToResponse<'r> for ProblemDocument {
     }
 }
 
+/// The refusal of a user whose quota is used up.
+pub struct QuotaResponse;
+
+impl<'r> ToResponse<'r> for QuotaResponse {
+    fn response() -> (&'r str, RefOr<Response>) {
+        let content = Content::new(Some(Ref::from_schema_name("Problem")));
+        let mut response = ResponseBuilder::new()
+            .description(
+                "`quota-exceeded`: the user has no more requests in this minute, or as many unfinished tasks as they may \
+                 have. Nothing was recorded; `violated-policies` names the quota",
+            )
+            .content("application/problem+json", content);
+        for (name, description) in [
+            ("Retry-After", "Seconds"),
+            (
+                "RateLimit",
+                "What is left: `\"requests\";r=0;t=23`, until `t` seconds from now",
+            ),
+            (
+                "RateLimit-Policy",
+                "Of how much: `\"requests\";q=200;w=60`, in `w` seconds",
+            ),
+        ] {
+            let mut header = Header::new(Object::with_type(Type::String));
+            header.description = Some(description.to_owned());
+            response = response.header(name, header);
+        }
+        ("QuotaExceeded", response.build().into())
+    }
+}
+
 /// What derives cannot say.
 struct Shared;
 
@@ -104,7 +140,7 @@ impl Modify for Shared {
     }
 }
 
-/// Adds to every operation what the layers around it may answer: 401 and 403 as the table of scopes
+/// Adds to every operation what the layers around it may answer: 401, 403 and 429 as the table of scopes
 /// says, and any other problem.
 pub fn add_answers_of_layers(document: &mut OpenApi) {
     for (path, item) in &mut document.paths.paths {
@@ -116,6 +152,12 @@ pub fn add_answers_of_layers(document: &mut OpenApi) {
                 Lookup::MethodMissing(_) | Lookup::PathMissing => &["default"],
             };
             let responses = &mut operation.responses.responses;
+            if matches!(scopes::lookup(&method, path), Lookup::Found(access) if access.counts()) {
+                let quota = Ref::from_response_name("QuotaExceeded");
+                responses
+                    .entry("429".to_owned())
+                    .or_insert(RefOr::Ref(quota));
+            }
             for status in statuses {
                 let problem = Ref::from_response_name("Problem");
                 responses

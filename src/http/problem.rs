@@ -56,8 +56,18 @@ impl Problem {
     }
 
     pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.headers.push((name, value));
+        self.add_header(name, value);
         self
+    }
+
+    /// Whole seconds, in place of the usual ones.
+    pub fn with_retry_after(mut self, seconds: u64) -> Self {
+        self.headers.retain(|(name, _)| name != header::RETRY_AFTER);
+        self.with_header(header::RETRY_AFTER, seconds.into())
+    }
+
+    pub fn add_header(&mut self, name: HeaderName, value: HeaderValue) {
+        self.headers.push((name, value));
     }
 
     pub fn with_registered_type(mut self, uri: &'static str) -> Self {

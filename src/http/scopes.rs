@@ -17,6 +17,18 @@ pub enum Access {
     Needs(Scope),
 }
 
+impl Access {
+    /// Whether requests count among those that a user may send. Workers, and whoever watches the service, come as
+    /// often as their work asks for.
+    pub fn counts(self) -> bool {
+        match self {
+            Open | OpenInPart => false,
+            AnyKey => true,
+            Needs(scope) => !matches!(scope, Lease | Metrics),
+        }
+    }
+}
+
 /// What the table says of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Lookup {

@@ -1,4 +1,4 @@
-//! `send_notification`: tells someone something, over a webhook or by e-mail.
+//! `send_notification`: tells someone something, over a webhook, by e-mail, or on the user's own stream of events.
 //!
 //! What names the message to its recipient is made of the task's id, so that it is the same for every attempt:
 //! one that got through although its answer was lost can be told from a new one.
@@ -44,11 +44,25 @@ pub enum Channel {
 
 /// The result of the task.
 #[derive(Serialize)]
-struct Sent {
+struct Sent<'a> {
     status: &'static str,
     channel: Channel,
     /// What the recipient knows the message by.
     message_id: String,
+    /// What a stream tells its user.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<Message<'a>>,
+}
+
+#[derive(Serialize)]
+struct Message<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subject: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    title: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    level: Option<&'a str>,
+    body: &'a str,
 }
 
 impl Notify {
@@ -63,20 +77,21 @@ impl Notify {
                 "the params are not those of a notification",
             )
         })?;
-        let message_id = match (notification.channel, &self.mailer) {
+        let sent_as = match (notification.channel, &self.mailer) {
             (Channel::Webhook, _) => self.post(task, &notification).await?,
             (Channel::Email, Some(mailer)) => mailer.send(task, &notification).await?,
             (Channel::Email, None) => {
                 return Err(not_there("this service is not set up to send e-mail"));
             }
-            (Channel::Stream, _) => return Err(not_there("the channel stream is not built yet")),
+            // The task's success brings the message to whoever follows the user's events.
+            (Channel::Stream, _) => message_id(task),
         };
-        result(notification.channel, message_id)
+        result(&notification, sent_as)
     }
 
     /// Gives the message's `webhook-id`.
     async fn post(&self, task: &Task, notification: &Notification) -> Result<String, AttemptError> {
-        let id = format!("msg_{}", task.id);
+        let id = message_id(task);
         let body = webhook::payload(task, notification);
         let sent = self.webhooks.send(&task.user, &notification.to, &id, body);
         sent.await.map(|()| id)
@@ -97,15 +112,27 @@ impl Runner for Notify {
     }
 }
 
-fn result(channel: Channel, message_id: String) -> Result<Success, AttemptError> {
+fn result(notification: &Notification, message_id: String) -> Result<Success, AttemptError> {
+    let is_told_by_it = notification.channel == Channel::Stream;
     let sent = Sent {
         status: "success",
-        channel,
+        channel: notification.channel,
         message_id,
+        message: is_told_by_it.then(|| Message {
+            subject: notification.subject.as_deref(),
+            title: notification.title.as_deref(),
+            level: notification.level.as_deref(),
+            body: &notification.body,
+        }),
     };
     let written: Result<Box<RawValue>, _> = serde_json::value::to_raw_value(&sent);
     let written = written.map_err(|error| AttemptError::permanent("crashed", error.to_string()))?;
     Ok(written.into())
+}
+
+/// What names the message to its recipient.
+fn message_id(task: &Task) -> String {
+    format!("msg_{}", task.id)
 }
 
 fn not_there(message: &str) -> AttemptError {

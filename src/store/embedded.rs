@@ -43,7 +43,7 @@ mod writer;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 
@@ -52,6 +52,7 @@ use self::step::Sql;
 use self::suppressed::Notes;
 use self::writer::{Promise, Writer, now};
 use super::ended::EndedTasks;
+use super::request_windows::RequestWindows;
 use super::signals::Signals;
 use super::{
     Admission, AdmissionAnswer, Admitted, ApiKey, Cancelled, Checked, DueSchedules, Durability,
@@ -64,6 +65,7 @@ use crate::domain::file::{BlobName, File};
 use crate::domain::history::History;
 use crate::domain::idempotency_key::IdempotencyKey;
 use crate::domain::principal::UserId;
+use crate::domain::quota::Spent;
 use crate::domain::schedule::{Schedule, ScheduleName};
 use crate::domain::stats::Stats;
 use crate::domain::task::{Progress, Task, TaskError, TaskId};
@@ -97,6 +99,7 @@ struct Parts {
     writing_notes: tokio::sync::Mutex<()>,
     durability: Durability,
     queue_tasks_max: u64,
+    requests: RequestWindows,
 }
 
 /// Where the tasks are kept.
@@ -157,6 +160,7 @@ impl EmbeddedStore {
             writing_notes: tokio::sync::Mutex::default(),
             durability,
             queue_tasks_max,
+            requests: RequestWindows::default(),
         });
         tokio::spawn(write_behind(Arc::downgrade(&parts)));
         Ok(EmbeddedStore(parts))
@@ -571,6 +575,11 @@ impl Store for EmbeddedStore {
         self.0
             .relaxed(move |step| schedules::record_firing(step, &firing))
             .await
+    }
+
+    /// In memory: there is no other process to count with, and a restart begins anew.
+    async fn spend_request(&self, user: &UserId, max: u32) -> Result<Spent, StoreError> {
+        Ok(self.0.requests.spend(user, max, Instant::now()))
     }
 
     fn record_submit_latency(&self, user: &UserId, took: Duration) {

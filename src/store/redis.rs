@@ -49,6 +49,7 @@ mod pauses;
 mod rates;
 mod record;
 mod reply;
+mod requests;
 mod rescue;
 mod schedules;
 mod scripts;
@@ -91,6 +92,7 @@ use self::memory::Memory;
 use self::news::Listener;
 use self::pauses::Pauses;
 use self::rates::{Permits, Rates};
+use self::requests::{Exhausted, Spending};
 use self::step::{Step, Steps, unavailable};
 use self::suppressed::Notes;
 use super::signals::Signals;
@@ -105,6 +107,7 @@ use crate::domain::file::{BlobName, File};
 use crate::domain::history::History;
 use crate::domain::idempotency_key::IdempotencyKey;
 use crate::domain::principal::UserId;
+use crate::domain::quota::Spent;
 use crate::domain::schedule::{Schedule, ScheduleName};
 use crate::domain::stats::{Crew, Stats};
 use crate::domain::task::{Progress, State, Task, TaskError, TaskId};
@@ -206,10 +209,12 @@ struct Parts {
     memory: Memory,
     admissions: Lines<Ask>,
     completions: Lines<Completion>,
+    requests: Lines<Spending>,
     guard: Guard,
     pauses: Arc<Pauses>,
     rates: Rates,
     queue_tasks_max: u64,
+    exhausted: Exhausted,
     orphans_kept_for: Duration,
     pinged_at: Mutex<Option<Instant>>,
     _stop: DropGuard,
@@ -233,6 +238,7 @@ impl RedisStore {
             agenda: Arc::new(Agenda::new(keys.partitions().count())),
             admissions: Lines::new(keys.partitions().count()),
             completions: Lines::new(keys.partitions().count()),
+            requests: Lines::new(keys.partitions().count()),
             memory: Memory::new(keys.partitions().count()),
             steps,
             keys,
@@ -242,6 +248,7 @@ impl RedisStore {
             pauses: Arc::default(),
             rates: Rates::default(),
             queue_tasks_max: options.queue_tasks_max,
+            exhausted: Exhausted::default(),
             orphans_kept_for: options.orphans_kept_for,
             pinged_at: Mutex::default(),
             _stop: stop.clone().drop_guard(),
@@ -891,6 +898,14 @@ impl Store for RedisStore {
         // It may be due sooner than it was put off to.
         parts.agenda.changed(partition);
         Ok(is_recorded)
+    }
+
+    async fn spend_request(&self, user: &UserId, max: u32) -> Result<Spent, StoreError> {
+        let parts = &*self.0;
+        let partition = parts.keys.of_user(user);
+        let place = (partition, parts.keys.root(partition));
+        let lines = (&parts.requests, &parts.exhausted);
+        requests::spend(&parts.steps, lines, place, user, max).await
     }
 
     fn record_submit_latency(&self, user: &UserId, took: Duration) {

@@ -390,3 +390,74 @@ async fn many(client: &Client, round: usize) -> Vec<String> {
     }
     ids
 }
+
+fn of_period(params: Value) -> Value {
+    json!({"type": "generate_analytics_report", "params": params})
+}
+
+#[tokio::test]
+async fn a_period_is_counted_back_from_the_submission_or_the_firing() {
+    let service = Setup::new().start().await;
+    let client = service.client();
+    let asked = |task: &Value| {
+        let period = &task["result"]["report"]["period"];
+        let time = |name: &str| {
+            let text = period[name].as_str().unwrap();
+            text.parse::<jiff::Timestamp>().unwrap().as_millisecond()
+        };
+        (time("asked_from"), time("asked_to"))
+    };
+    let instant = |task: &Value, name: &str| {
+        let text = task[name].as_str().unwrap();
+        text.parse::<jiff::Timestamp>().unwrap().as_millisecond()
+    };
+    let last_hour = of_period(json!({"period": "last_hour"}));
+    let id = client.submit(&last_hour, "k").await.expect(202).id();
+    let task = client.ended(&id).await;
+    let created_at = instant(&task, "created_at");
+    assert_eq!(asked(&task), (created_at - 3600 * SECOND, created_at));
+    // The same word is the same work, within the window.
+    let again = client.submit_keyless(&last_hour).await.expect(200);
+    assert_eq!(again.id(), id);
+    let of_there = json!({"period": "yesterday", "time_zone": "Asia/Tokyo"});
+    let reply = client.submit_keyless(&of_period(of_there)).await;
+    let task = client.ended(&reply.id()).await;
+    let (day, nine_hours) = (86_400 * SECOND, 9 * 3600 * SECOND);
+    let there = instant(&task, "created_at") + nine_hours;
+    let midnight = there - there.rem_euclid(day) - nine_hours;
+    assert_eq!(asked(&task), (midnight - day, midnight));
+
+    let plan = json!({
+        "cron": "* * * * * *", "type": "generate_analytics_report", "params": {"period": "last_24h"},
+    });
+    let put = client.put("/v1/schedules/often").json(&plan).send().await;
+    put.expect(201);
+    let fired = until("two reports", async || {
+        let tasks = client.list("tag=schedule:often&state=succeeded").await;
+        (tasks.len() >= 2).then_some(tasks)
+    })
+    .await;
+    let mut periods = std::collections::HashSet::new();
+    for task in &fired {
+        let task = client.task(task["id"].as_str().unwrap()).await;
+        let fired_at = instant(&task, "scheduled_at");
+        assert_eq!(fired_at % SECOND, 0);
+        assert_eq!(asked(&task), (fired_at - day, fired_at));
+        assert!(periods.insert(fired_at));
+    }
+    for (params, pointer) in [
+        (json!({"period": "tomorrow"}), "/params/period"),
+        (
+            json!({"period": "yesterday", "time_zone": "Mars"}),
+            "/params/time_zone",
+        ),
+        (
+            json!({"period": "last_7d", "from": time(0)}),
+            "/params/from",
+        ),
+    ] {
+        let refused = client.submit_keyless(&of_period(params)).await;
+        let problem = refused.problem(422, "validation-failed");
+        assert_eq!(problem["errors"][0]["pointer"], pointer, "{problem}");
+    }
+}

@@ -9,6 +9,8 @@ mod balancer;
 mod clients;
 mod completion;
 mod connection;
+mod day;
+mod errands;
 #[cfg(feature = "failpoints")]
 mod failpoints;
 mod fault;
@@ -31,6 +33,7 @@ mod relay;
 mod replica;
 mod resp;
 mod resp_proxy;
+mod savings;
 mod seed;
 #[cfg(feature = "seeded-faults")]
 mod seeded;
@@ -41,3 +44,4 @@ mod stage;
 mod trace;
 mod trial;
 mod violation;
+mod work;

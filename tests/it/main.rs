@@ -30,6 +30,7 @@ mod operate;
 mod pages;
 mod parsing;
 mod problems;
+mod quotas;
 mod redis_cluster;
 mod redis_connections;
 mod redis_damage;

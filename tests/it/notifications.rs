@@ -345,8 +345,8 @@ async fn what_cannot_be_sent_is_refused_at_its_submission() {
         ),
         (
             true,
-            json!({"channel": "stream", "body": "x"}),
-            "/params/channel",
+            json!({"channel": "stream", "to": "ann", "body": "x"}),
+            "/params/to",
         ),
         (
             true,
@@ -414,4 +414,125 @@ async fn three_retries_from_half_a_minute_are_the_default() {
         schema.as_object_mut().unwrap().remove("$id");
         assert_eq!(schema, of(name)["params_schema"], "{name}");
     }
+}
+
+fn message(body: &str) -> Value {
+    json!({"type": "send_notification", "params": {"channel": "stream", "body": body}})
+}
+
+/// Milliseconds since the epoch, so many seconds from now.
+fn ms_from_now(seconds: i64) -> i64 {
+    jiff::Timestamp::now().as_millisecond() + seconds * 1000
+}
+
+#[tokio::test]
+async fn a_message_comes_once_on_the_stream_of_its_user_and_on_no_other() {
+    let config = "[task_types.alert]\nrunner = { builtin = \"send_notification\" }\n";
+    let service = Setup::new().config(config).start().await;
+    let (ann, bob) = (service.client().user("ann"), service.client().user("bob"));
+    let mut stream = ann.follow("/v1/events", None).await;
+    let mut other = bob.follow("/v1/events", None).await;
+    stream.comment().await;
+    other.comment().await;
+    let mut params =
+        json!({"channel": "stream", "title": "Shipped", "level": "success", "body": "Order 42"});
+    let task = json!({"type": "send_notification", "params": params});
+    let id = ann.submit(&task, "k").await.id();
+    let mut kinds = Vec::new();
+    let told = loop {
+        let event = stream.next().await.unwrap();
+        assert_eq!(event.task["id"], id.as_str());
+        kinds.push(event.kind.clone());
+        if event.kind == "notification" {
+            break event;
+        }
+    };
+    assert_eq!(kinds, ["state", "state", "notification"]);
+    params.as_object_mut().unwrap().remove("channel");
+    assert_eq!(told.task["result"]["message"], params);
+    assert_eq!(told.task["result"]["message_id"], format!("msg_{id}"));
+    assert_eq!(told.task["result"]["channel"], "stream");
+
+    // However often it is submitted, nothing more is told of it: the next event is of something else.
+    for key in ["k", "other"] {
+        let again = ann.submit(&task, key).await.expect(200);
+        assert_eq!(again.id(), id);
+    }
+    // Title and level may be left out, and the type may have another name.
+    params = json!({"channel": "stream", "body": "Plain"});
+    let alert = json!({"type": "alert", "params": params});
+    let second = ann.submit(&alert, "k2").await.id();
+    for kind in ["state", "state", "notification"] {
+        let event = stream.next().await.unwrap();
+        assert_eq!(
+            (event.kind.as_str(), &event.task["id"]),
+            (kind, &json!(second))
+        );
+    }
+    // The stream of the task says the same.
+    let events = ann
+        .follow(&format!("/v1/tasks/{second}/events"), Some("0"))
+        .await;
+    let kinds: Vec<_> = events
+        .rest()
+        .await
+        .into_iter()
+        .map(|event| event.kind)
+        .collect();
+    assert_eq!(kinds, ["state", "state", "notification"]);
+    // What is said over another type is no message.
+    ann.echo(json!({"channel": "stream", "body": "x"})).await;
+    for _ in 0..3 {
+        assert_eq!(stream.next().await.unwrap().kind, "state");
+    }
+    bob.echo(json!({})).await;
+    assert_eq!(other.next().await.unwrap().task["type"], "echo");
+}
+
+#[tokio::test]
+async fn a_message_that_came_while_nobody_listened_is_told_to_who_comes_back() {
+    let service = Setup::new().start().await;
+    let ann = service.client().user("ann");
+    let before = ann.submit(&message("one"), "k1").await.id();
+    ann.ended(&before).await;
+    let second = ann.submit(&message("two"), "k2").await.id();
+    ann.ended(&second).await;
+    let service = service.kill().await.start().await;
+    let ann = service.client().user("ann");
+    let resumed = async |since: i64| {
+        let id = format!("3-{}", ms_from_now(since));
+        ann.follow("/v1/events", Some(&id)).await
+    };
+    // Its last event is a minute old: both are news, in their order, each as a message and nothing else.
+    let mut stream = resumed(-60).await;
+    for expected in [&before, &second] {
+        let event = stream.next().await.unwrap();
+        assert_eq!(
+            (
+                event.kind.as_str(),
+                event.task["id"].as_str(),
+                event.number()
+            ),
+            ("notification", Some(expected.as_str()), 3)
+        );
+    }
+    // It may have seen them: how they stand, and no message twice.
+    let mut stream = resumed(0).await;
+    for expected in [&before, &second] {
+        let event = stream.next().await.unwrap();
+        assert_eq!(
+            (event.kind.as_str(), event.task["id"].as_str()),
+            ("reset", Some(expected.as_str()))
+        );
+    }
+    // It has seen them, and is told what comes.
+    let mut stream = resumed(60).await;
+    stream.comment().await;
+    let third = ann.submit(&message("three"), "k3").await.id();
+    let mut told = Vec::new();
+    while told.last().is_none_or(|(kind, _)| kind != "notification") {
+        let event = stream.next().await.unwrap();
+        told.push((event.kind, event.task["id"].clone()));
+    }
+    assert!(told.iter().all(|(_, id)| *id == third.as_str()), "{told:?}");
 }

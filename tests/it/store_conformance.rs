@@ -13,6 +13,7 @@ mod files;
 mod interests;
 mod leases;
 mod lists;
+mod quotas;
 mod retention;
 mod schedules;
 mod turns;

@@ -6,8 +6,10 @@ use serde_json::{Value, json};
 
 use crate::config::defaults::Defaults;
 use crate::config::error::ConfigError;
+use crate::domain::cadence::zone_named;
 use crate::domain::history::Span;
 use crate::domain::params_check::ParamsCheck;
+use crate::domain::period::Period;
 use crate::domain::schema::{ParamsSchema, Violation};
 use crate::domain::task_type::{FilesRule, RunnerSpec, TaskType};
 use crate::domain::timestamp::Timestamp;
@@ -66,6 +68,15 @@ fn report_params() -> Value {
     json!({
         "type": "object",
         "properties": {
+            "period": {
+                "type": "string", "enum": Period::NAMES,
+                "description": "In place of `from` and `to`: counted back from the task's `scheduled_at`, which of a \
+                                schedule is when it fires, else from its `created_at`.",
+            },
+            "time_zone": {
+                "type": "string", "maxLength": 64, "default": "UTC",
+                "description": "IANA time zone whose midnights bound `yesterday`.",
+            },
             "from": time("Begin of the period, RFC 3339; rounded down to 5 minutes within the last two hours, \
                           else to an hour. A week is kept."),
             "to": time("End of the period, RFC 3339; rounded up in the same way. What has not happened yet is \
@@ -75,7 +86,6 @@ fn report_params() -> Value {
                 "description": "What the report is written as.",
             },
         },
-        "required": ["from", "to"],
         "additionalProperties": false,
     })
 }
@@ -89,7 +99,27 @@ fn period_faults(params: &Value, now: Timestamp) -> Vec<Violation> {
             detail,
         });
     };
+    let is_given = |name: &str| params.get(name).is_some();
+    if let Some(zone) = params["time_zone"].as_str() {
+        if params["period"] != "yesterday" {
+            fault("time_zone", "goes with the period yesterday".to_owned());
+        } else if zone_named(zone).is_none() {
+            fault(
+                "time_zone",
+                "must be an IANA time zone, such as Europe/Berlin".to_owned(),
+            );
+        }
+    }
+    if is_given("period") {
+        for name in ["from", "to"].into_iter().filter(|name| is_given(name)) {
+            fault(name, "cannot stand beside a period".to_owned());
+        }
+        return faults;
+    }
     let [from, to] = ["from", "to"].map(|name| {
+        if !is_given(name) {
+            fault(name, "is required, unless there is a period".to_owned());
+        }
         let text = params[name].as_str()?;
         let time = Timestamp::parse_rfc3339(text);
         if time.is_none() {
@@ -141,6 +171,34 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_period_has_a_name_or_two_ends() {
+        let now = Timestamp::parse_rfc3339("2026-06-15T12:00:00Z").unwrap();
+        let noon = "2026-06-15T12:00:00Z";
+        for (params, expected) in [
+            (json!({"period": "last_7d"}), &[][..]),
+            (
+                json!({"period": "yesterday", "time_zone": "Asia/Tokyo"}),
+                &[],
+            ),
+            (json!({}), &["/params/from", "/params/to"]),
+            (json!({"to": noon}), &["/params/from"]),
+            (json!({"period": "last_hour", "to": noon}), &["/params/to"]),
+            (
+                json!({"period": "yesterday", "time_zone": "Mars"}),
+                &["/params/time_zone"],
+            ),
+            (
+                json!({"period": "last_7d", "time_zone": "UTC"}),
+                &["/params/time_zone"],
+            ),
+        ] {
+            let faults = period_faults(&params, now).into_iter();
+            let pointers: Vec<_> = faults.map(|fault| fault.pointer).collect();
+            assert_eq!(pointers, expected, "{params}");
+        }
+    }
+
+    #[test]
     fn what_is_wrong_with_a_period_is_pointed_at() {
         let now = Timestamp::parse_rfc3339("2026-06-15T12:00:00Z").unwrap();
         let faults = |from: &str, to: &str| {
@@ -172,6 +230,6 @@ mod tests {
         let twice = faults("2020-01-01T00:00:00Z", "2019-01-01T00:00:00Z");
         assert_eq!(twice, ["/params/to", "/params/from"]);
         // What the schema refuses is left to it.
-        assert!(period_faults(&json!({"from": 1}), now).is_empty());
+        assert!(period_faults(&json!({"from": 1, "to": 1}), now).is_empty());
     }
 }

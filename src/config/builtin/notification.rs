@@ -12,11 +12,11 @@ pub fn params() -> Value {
         "properties": {
             "channel": {
                 "type": "string", "enum": ["webhook", "email", "stream"],
-                "description": "How it is sent. `email` needs a mail server in the configuration; `stream` is not built yet.",
+                "description": "How it is sent. `email` needs a mail server in the configuration; `stream` is the user's own `GET /v1/events`.",
             },
             "to": {
                 "type": "string", "minLength": 1, "maxLength": 2048,
-                "description": "The URL of the webhook, or the e-mail address.",
+                "description": "The URL of the webhook, or the e-mail address; not for `stream`.",
             },
             "subject": {
                 "type": "string", "maxLength": 500,
@@ -42,7 +42,10 @@ pub fn check(rules: Rules, mails: bool) -> ParamsCheck {
     ParamsCheck::new(move |params| {
         let text = |name: &str| params.get(name).and_then(Value::as_str);
         let wrong = match (text("channel"), text("to")) {
-            (Some("stream"), _) => Some(("channel", "is not built yet".to_owned())),
+            (Some("stream"), _) if params.get("to").is_some() => Some((
+                "to",
+                "is not for this channel: the user's own stream is told".to_owned(),
+            )),
             (Some("email"), _) if !mails => Some((
                 "channel",
                 "cannot be email: this service has no mail server (JUSTONCE_SMTP_URL)".to_owned(),

@@ -20,10 +20,11 @@ use crate::store::signals::Watch;
 /// What happens to a task
 ///
 /// Server-sent events: `state` when the task is in another state, `progress` when its attempt has come further,
-/// `attempt` when an attempt has failed and another follows or a later one has begun. `data` is the whole task, `id`
-/// grows by one. The first event is how the task stands; with `Last-Event-ID` it is the one after that, or `reset`
-/// with the whole task where those between are not known any more. After the task's end the stream ends; asked once
-/// more with the last id, it answers 204, so that browsers stop asking. A comment comes every 15 seconds.
+/// `attempt` when an attempt has failed and another follows or a later one has begun, `notification` in place of
+/// `state` when a notification over the channel `stream` has succeeded. `data` is the whole task, `id` grows by one.
+/// The first event is how the task stands; with `Last-Event-ID` it is the one after that, or `reset` with the whole
+/// task where those between are not known any more. After the task's end the stream ends; asked once more with the
+/// last id, it answers 204, so that browsers stop asking. A comment comes every 15 seconds.
 #[utoipa::path(
     get,
     path = "/v1/tasks/{id}/events",

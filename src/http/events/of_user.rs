@@ -1,6 +1,7 @@
 //! `GET /v1/events`
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::HeaderMap;
@@ -9,7 +10,8 @@ use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::pulse::{Pulse, Woken};
-use super::{COMMENT, Pieces, last_event_id, respond, seat, text};
+use super::survey::Stand;
+use super::{COMMENT, Pieces, last_event_id, message, respond, seat, text};
 use crate::domain::event::Event;
 use crate::domain::task::{State as TaskState, Task, TaskId};
 use crate::domain::timestamp::Timestamp;
@@ -24,7 +26,10 @@ use crate::store::{Cursor, Found, ListFilter, StoreError};
 /// Tasks that one stream knows the last event of, at most.
 const SEEN_MAX: usize = 2_000;
 
-/// Tasks of each state that are looked at when any may have changed, newest first.
+/// To go through how so many tasks stand costs as much as a look at a single one.
+const STANDS_OF_A_LOOK: usize = 500;
+
+/// Tasks of each ended state that are looked at for a client that comes back, newest first.
 const LOOKED_AT_MAX: usize = 1_000;
 
 /// Tasks of one page of those.
@@ -41,6 +46,11 @@ const CLOCKS_APART_MS: i64 = 5_000;
 /// As the events of one task, of all of them from now on. `id` is the number of the event within its task, and behind
 /// a dash what the stream needs to go on: with `Last-Event-ID` it begins with one `reset` for each task that is
 /// unfinished or has ended since, among the newest thousand of each state.
+///
+/// Messages to the user, sent by `send_notification` over the channel `stream`, come as `notification`; `data` is the
+/// task, with the message in its `result`. A stream that is resumed tells those that have come since, among the newest
+/// thousand. One that the client may have seen, since it came within seconds of its last event, is told as `reset`: a
+/// message never comes as `notification` twice.
 #[utoipa::path(
     get,
     path = "/v1/events",
@@ -106,58 +116,97 @@ impl UserEvents {
         };
         let newest = self.api.store.list(&self.caller.0.user, newest).await?;
         self.seen.newest_forgotten = newest.tasks.first().map(|task| task.created_at);
-        for state in TaskState::ALL {
-            if since.is_none() && state.is_ended() {
-                continue;
+        let stands = self.survey().await?;
+        let Some(since) = since else {
+            for stand in &*stands {
+                self.seen.note_unfinished(stand, stand.number);
             }
-            let is_news = |task: &Task| {
-                let Some(since) = since else { return false };
-                let ended_at = task.finished_at.map(Timestamp::as_ms);
-                ended_at.is_none_or(|at| at + CLOCKS_APART_MS >= since.as_ms())
-            };
-            let mut told = Vec::new();
-            self.each_in(state, |seen, task| {
-                if is_news(task) {
-                    seen.note(task, RESET);
-                    told.push(task.id.clone());
-                } else if !state.is_ended() {
-                    seen.note(task, task.changes.count());
+            return Ok(());
+        };
+        for stand in stands.iter().rev() {
+            self.seen.note_unfinished(stand, RESET);
+            self.to_look_at.push_back(stand.id.clone());
+        }
+        for state in TaskState::ALL.into_iter().filter(|state| state.is_ended()) {
+            let is_whole = self.begin_with(since, state, None).await?;
+            if state == TaskState::Succeeded && !is_whole {
+                for name in message::types(&self.api) {
+                    self.begin_with(since, state, Some(name)).await?;
                 }
-            })
-            .await?;
-            self.to_look_at.extend(told.into_iter().rev());
+            }
         }
         Ok(())
+    }
+
+    /// What ended in this state at or after that time. Whether these were all.
+    async fn begin_with(
+        &mut self,
+        since: Timestamp,
+        state: TaskState,
+        task_type: Option<String>,
+    ) -> Result<bool, StoreError> {
+        let api = self.api.clone();
+        let mut told = Vec::new();
+        let is_whole = self
+            .each_in(state, task_type, |seen, task| {
+                let told_before = match Told::before(since, task) {
+                    _ if seen.number_of(&task.id).is_some() => return,
+                    Told::No if message::is_brought_by(&api, task) => {
+                        // All but its end, so that the message comes as one.
+                        task.changes.count() - 1
+                    }
+                    Told::No | Told::Perhaps => RESET,
+                    Told::Yes => return,
+                };
+                seen.note(task, told_before);
+                told.push(task.id.clone());
+            })
+            .await?;
+        self.to_look_at.extend(told.into_iter().rev());
+        Ok(is_whole)
+    }
+
+    /// How all unfinished tasks stand.
+    async fn survey(&self) -> Result<Arc<[Stand]>, StoreError> {
+        let stands = self
+            .api
+            .surveys()
+            .of(&self.api, &self.caller.0.user)
+            .await?;
+        let pace = self.api.pace();
+        pace.turn_for(stands.len(), STANDS_OF_A_LOOK).await;
+        Ok(stands)
     }
 
     /// Any task may have changed: looks at all that are unfinished, or were.
     async fn look_at_all(&mut self) -> Result<(), StoreError> {
-        let mut gone: HashSet<TaskId> = self.seen.unfinished().cloned().collect();
+        let stands = self.survey().await?;
+        let mut gone: HashSet<&TaskId> = self.seen.unfinished().collect();
         let mut changed = Vec::new();
-        for state in TaskState::ALL.into_iter().filter(|state| !state.is_ended()) {
-            self.each_in(state, |seen, task| {
-                gone.remove(&task.id);
-                if seen.number_of(&task.id) != Some(task.changes.count()) {
-                    changed.push(task.id.clone());
-                }
-            })
-            .await?;
+        for stand in &*stands {
+            gone.remove(&stand.id);
+            if self.seen.number_of(&stand.id) != Some(stand.number) {
+                changed.push(stand.id.clone());
+            }
         }
+        changed.extend(gone.into_iter().cloned());
         self.to_look_at.extend(changed);
-        self.to_look_at.extend(gone);
         Ok(())
     }
 
+    /// Whether these were all.
     async fn each_in(
         &mut self,
         state: TaskState,
+        task_type: Option<String>,
         mut each: impl FnMut(&mut Seen, &Task) + Send,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let mut cursor: Option<Cursor> = None;
         let mut looked_at = 0;
         while looked_at < LOOKED_AT_MAX {
             let filter = ListFilter {
                 state: Some(state),
+                task_type: task_type.clone(),
                 limit: PAGE,
                 cursor,
                 ..ListFilter::default()
@@ -170,16 +219,16 @@ impl UserEvents {
             }
             cursor = page.next;
             if cursor.is_none() {
-                break;
+                return Ok(true);
             }
         }
-        Ok(())
+        Ok(false)
     }
 
     /// What is to be said next of the task at hand.
     fn event(&mut self) -> Option<Bytes> {
         let task = self.at_hand.as_ref()?;
-        let Some(event) = self.seen.next_event(task) else {
+        let Some(event) = self.seen.next_event(&self.api, task) else {
             self.at_hand = None;
             return None;
         };
@@ -240,6 +289,26 @@ impl Pieces for UserEvents {
     }
 }
 
+/// Whether a client that has seen events up to some time was told how a task stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    Yes,
+    No,
+    Perhaps,
+}
+
+impl Told {
+    fn before(since: Timestamp, task: &Task) -> Told {
+        let since = since.as_ms();
+        match task.finished_at.map(Timestamp::as_ms) {
+            None => Told::Perhaps,
+            Some(at) if at + CLOCKS_APART_MS < since => Told::Yes,
+            Some(at) if at - CLOCKS_APART_MS > since => Told::No,
+            Some(_) => Told::Perhaps,
+        }
+    }
+}
+
 /// Stands for what the client has seen of a task that is to be told from anew.
 const RESET: u64 = u64::MAX;
 
@@ -269,10 +338,12 @@ impl Seen {
         unfinished.map(|(id, _)| id)
     }
 
-    fn next_event<'a>(&self, task: &'a Task) -> Option<Event<'a>> {
+    fn next_event<'a>(&self, api: &Api, task: &'a Task) -> Option<Event<'a>> {
         match self.number_of(&task.id) {
             Some(seen) => task.events_after(seen).into_iter().next(),
             None if self.is_surely_new(task) => task.events_after(0).into_iter().next(),
+            // It may have been told before.
+            None if message::is_brought_by(api, task) => Some(task.reset_event()),
             None => Some(task.newest_event()),
         }
     }
@@ -289,8 +360,21 @@ impl Seen {
             created_at: task.created_at,
             ended: task.state.is_ended() && number == task.changes.count(),
         };
-        if self.numbers.insert(task.id.clone(), known).is_none() {
-            self.order.push_back(task.id.clone());
+        self.note_as(&task.id, known);
+    }
+
+    fn note_unfinished(&mut self, stand: &Stand, number: u64) {
+        let known = Known {
+            number,
+            created_at: stand.created_at,
+            ended: false,
+        };
+        self.note_as(&stand.id, known);
+    }
+
+    fn note_as(&mut self, id: &TaskId, known: Known) {
+        if self.numbers.insert(id.clone(), known).is_none() {
+            self.order.push_back(id.clone());
         }
         while self.order.len() > SEEN_MAX {
             if let Some(oldest) = self.order.pop_front()

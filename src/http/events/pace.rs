@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-/// Looks at one task, by all streams of this replica together, are so far apart: 2,000 a second at most. Whoever
+/// Looks at one task, by all streams of this replica together, are so far apart: 1,000 a second at most. Whoever
 /// comes later is told more at once.
-const APART: Duration = Duration::from_micros(500);
+const APART: Duration = Duration::from_millis(1);
 
 /// Shared by all streams.
 #[derive(Debug)]
@@ -20,6 +20,14 @@ impl Default for Pace {
 }
 
 impl Pace {
+    /// Waits for the turn to go on after so many tasks, of which `of_a_look` cost as much as a look; not after few.
+    pub async fn turn_for(&self, tasks: usize, of_a_look: usize) {
+        let looks = tasks / of_a_look;
+        if looks > 0 {
+            self.turn(u32::try_from(looks).unwrap_or(u32::MAX)).await;
+        }
+    }
+
     /// Waits for the turn to look at so many tasks.
     pub async fn turn(&self, tasks: u32) {
         let now = Instant::now();
@@ -48,7 +56,7 @@ mod tests {
         futures_util::future::join_all((0..2_000).map(|_| pace.turn(1))).await;
         let took = began.elapsed();
         assert!(
-            took >= Duration::from_millis(999) && took < Duration::from_millis(1_100),
+            took >= Duration::from_millis(1_999) && took < Duration::from_millis(2_200),
             "{took:?}"
         );
         tokio::time::sleep(Duration::from_secs(9)).await;
@@ -56,6 +64,6 @@ mod tests {
         pace.turn(200).await;
         assert_eq!(began.elapsed(), Duration::ZERO);
         pace.turn(1).await;
-        assert!(began.elapsed() >= Duration::from_millis(100));
+        assert!(began.elapsed() >= Duration::from_millis(200));
     }
 }

@@ -129,7 +129,8 @@ impl RawUpload<'_> {
             | Admitted::KeyReused { .. }
             | Admitted::KeyForgotten
             | Admitted::Rejected(_)
-            | Admitted::QueueFull) => {
+            | Admitted::QueueFull
+            | Admitted::QuotaExceeded { .. }) => {
                 let took = self.head.received_at.elapsed();
                 self.api.store.record_submit_latency(&self.head.user, took);
                 let response = answer::to_submission(self.api, self.head, admitted).await?;
@@ -162,5 +163,6 @@ impl RawUpload<'_> {
         } = self.head;
         let key = self.head.key().cloned();
         Admission::new(user.clone(), key, submission, request_id.clone())
+            .within(self.api.limits.quotas.of(user))
     }
 }

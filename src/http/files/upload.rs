@@ -168,7 +168,8 @@ pub async fn submit(
         uploads.push(received.into_incoming());
     }
     let key = head.key().cloned();
-    let admission = Admission::new(head.user.clone(), key, submission, head.request_id.clone());
+    let admission = Admission::new(head.user.clone(), key, submission, head.request_id.clone())
+        .within(api.limits.quotas.of(&head.user));
     let admitted = admit(api, admission, uploads).await?;
     api.store
         .record_submit_latency(&head.user, whole_at.elapsed());

@@ -159,10 +159,11 @@ pub async fn admission_of(
         let file = reference.resolve(&*api.store, &head.user).await?;
         submission.files.push(file);
     }
-    Ok(Admission::new(
+    let admission = Admission::new(
         head.user.clone(),
         head.key().cloned(),
         submission,
         head.request_id.clone(),
-    ))
+    );
+    Ok(admission.within(api.limits.quotas.of(&head.user)))
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use rusqlite::{Connection, params};
 
 use super::step::Sql;
+use crate::domain::callback::Callback;
 use crate::domain::history::{COARSE, FINE};
 use crate::domain::principal::UserId;
 use crate::domain::stats::{Histogram, Latencies, StateCounts, Stats, Tally, Windows};
@@ -67,6 +68,15 @@ impl Counters {
         for user in [Some(user.clone()), None] {
             *self.latencies.entry((user, metric, bucket)).or_default() += 1;
         }
+    }
+
+    /// How many more of a user's tasks are unfinished through this transaction, without the service's own.
+    pub fn unfinished_of(&self, user: &UserId) -> i64 {
+        let counts = |(whose, task_type, state): &(Option<UserId>, String, State)| {
+            whose.as_ref() == Some(user) && task_type != Callback::TASK_TYPE && !state.is_ended()
+        };
+        let changes = self.gauges.iter().filter(|(gauge, _)| counts(gauge));
+        changes.map(|(_, change)| change).sum()
     }
 
     pub fn write(&mut self, sql: &Sql<'_>, now: Timestamp) -> rusqlite::Result<()> {
@@ -146,6 +156,17 @@ pub fn unfinished(conn: &Connection) -> rusqlite::Result<i64> {
         [ended],
         |row| row.get(0),
     )
+}
+
+/// Tasks of one user that have not ended, as committed, without the service's own.
+pub fn unfinished_of(sql: &Sql<'_>, user: &UserId) -> rusqlite::Result<i64> {
+    let ended = State::Succeeded as i64;
+    sql.prepare_cached(
+        "SELECT ifnull(sum(count), 0) FROM gauge WHERE user = ?1 AND state < ?2 AND type <> ?3",
+    )?
+    .query_row(params![user.as_str(), ended, Callback::TASK_TYPE], |row| {
+        row.get(0)
+    })
 }
 
 /// The statistics of one user, or of everyone.

@@ -32,6 +32,12 @@ pub fn create(
     if is_full && !SeededFault::QueueWithoutBound.is_on() {
         return Ok(Admitted::QueueFull);
     }
+    if let Some(unfinished_max) = admission.unfinished_max {
+        let own = step.unfinished_of(&admission.user)?;
+        if own.saturating_sub(conflicts.giving_way.len() as u64) >= unfinished_max {
+            return Ok(Admitted::QuotaExceeded { unfinished_max });
+        }
+    }
     if let Some(sha256) = unknown_file(&step.sql, admission)? {
         return Ok(Admitted::FileUnknown(sha256));
     }

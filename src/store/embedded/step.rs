@@ -1,9 +1,12 @@
 //! One atomic step, as the verbs see it: the database, the time, and what is to follow the commit.
 
+use std::collections::HashMap;
+
 use rusqlite::{CachedStatement, Connection};
 
-use super::counters::Counters;
+use super::counters::{self, Counters};
 use super::suppressed::{Pending, Suppressed};
+use crate::domain::callback::Callback;
 use crate::domain::principal::UserId;
 use crate::domain::stats::Tally;
 use crate::domain::task::{State, TaskId};
@@ -45,6 +48,8 @@ pub struct Effects {
     pub ended: Vec<EndedEffect>,
     /// Tasks that have not ended, as of this step.
     pub unfinished: i64,
+    /// The same of those users that were asked about, without the service's own tasks.
+    pub unfinished_of: HashMap<UserId, u64>,
     /// Duplicates that were answered, for the ledger.
     pub suppressed: Vec<Suppressed>,
     /// Notes that this transaction writes; they wait again if it is given up.
@@ -90,10 +95,28 @@ impl Step<'_> {
         for (state, change) in [(from, -1), (to, 1)] {
             let Some(state) = state else { continue };
             self.effects.counters.gauge(user, task_type, state, change);
-            if !state.is_ended() {
-                self.effects.unfinished += change;
+            if state.is_ended() {
+                continue;
+            }
+            self.effects.unfinished += change;
+            if task_type != Callback::TASK_TYPE
+                && let Some(count) = self.effects.unfinished_of.get_mut(user)
+            {
+                *count = count.saturating_add_signed(change);
             }
         }
+    }
+
+    /// Tasks of a user that have not ended, as of this step, without the service's own.
+    pub fn unfinished_of(&mut self, user: &UserId) -> rusqlite::Result<u64> {
+        if let Some(&count) = self.effects.unfinished_of.get(user) {
+            return Ok(count);
+        }
+        let committed = counters::unfinished_of(&self.sql, user)?;
+        let since = self.effects.counters.unfinished_of(user);
+        let count = u64::try_from(committed + since).unwrap_or_default();
+        self.effects.unfinished_of.insert(user.clone(), count);
+        Ok(count)
     }
 
     pub fn tally(&mut self, user: &UserId, count: impl Fn(&mut Tally)) {

@@ -123,7 +123,7 @@ fn tally(step: &mut Step<'_>, one: &Suppressed) {
         }
         tally.cache_hits += u64::from(*cache_hit);
         tally.saved_executions += 1;
-        tally.saved_ms += (entry.seconds_saved * 1000.0) as u64;
+        tally.saved_ms += entry.saved_ms();
         tally.saved_bytes_not_sent += bytes_not_sent;
         tally.saved_bytes_not_stored += bytes_not_stored;
     });

@@ -240,7 +240,8 @@ impl<'a> Question<'a> {
             .number(submission.priority().value().into())
             .text(start)
             .number(start_ms)
-            .number(i64::try_from(self.room).unwrap_or(i64::MAX))
+            .number(limit(self.room))
+            .maybe_number(self.admission.unfinished_max.map(limit))
             .maybe_number(ageing_ms(&submission.task_type))
             .maybe_text(
                 submission
@@ -500,6 +501,9 @@ async fn admitted(
         "key-forgotten" => Admitted::KeyForgotten,
         "file-unknown" => Admitted::FileUnknown(sha256(&reply.word()?)?),
         "queue-full" => Admitted::QueueFull,
+        "quota-exceeded" => Admitted::QuotaExceeded {
+            unfinished_max: admission.unfinished_max.unwrap_or_default(),
+        },
         _ => return Err(senseless()),
     })
 }
@@ -751,6 +755,11 @@ fn answer(
         ignored,
         disowned,
     }
+}
+
+/// Beyond what a script can count there is no bound.
+fn limit(max: u64) -> i64 {
+    i64::try_from(max).unwrap_or(i64::MAX)
 }
 
 fn sha256(hex: &str) -> Result<Sha256Digest, StoreError> {

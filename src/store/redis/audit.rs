@@ -463,7 +463,7 @@ fn kind(name: &str) -> Option<(&'static str, Option<Scan>)> {
         | "schedules-version" | "callbacks" | "awaited" | "withdrawn" | "types" | "waits" => {
             ("other records", None)
         }
-        "keys" | "schedules" => ("other records", UNSORTED),
+        "keys" | "schedules" | "deliveries" => ("other records", UNSORTED),
         "list" | "line" | "aside" | "turns" | "due" | "expiry" | "file-expiry" | "tag"
         | "schedules-due" | "matching" => ("lists and queues", SORTED),
         _ => return None,

@@ -119,6 +119,7 @@ scripts! {
     LIST = "list" Reads [record];
     NOTE = "note" Writes [clock, record, counters];
     FOLD = "fold" Writes [record];
+    SPEND = "spend" Writes [];
     STATS = "stats" Reads [clock, record, places];
     HISTORY = "history" Reads [];
     PRESENT = "present" Reads [];

@@ -181,7 +181,7 @@ fn counted(one: &Suppressed) -> [(&'static str, u64); 6] {
         (matched, 1),
         ("cache_hits", u64::from(one.cache_hit)),
         ("saved_executions", 1),
-        ("saved_ms", (one.entry.seconds_saved * 1000.0) as u64),
+        ("saved_ms", one.entry.saved_ms()),
         ("saved_bytes_not_sent", one.bytes_not_sent),
         ("saved_bytes_not_stored", one.bytes_not_stored),
     ]

@@ -12,6 +12,7 @@ use crate::domain::file::{BlobName, File};
 use crate::domain::history::History;
 use crate::domain::idempotency_key::IdempotencyKey;
 use crate::domain::principal::UserId;
+use crate::domain::quota::Spent;
 use crate::domain::schedule::{Schedule, ScheduleName};
 use crate::domain::stats::Stats;
 use crate::domain::task::{FencingToken, Priority, Progress, State, Task, TaskError, TaskId};
@@ -325,6 +326,9 @@ impl Store for FakeStore {
         unavailable()
     }
     async fn stats(&self, _: Option<&UserId>) -> Result<Stats, StoreError> {
+        unavailable()
+    }
+    async fn spend_request(&self, _: &UserId, _: u32) -> Result<Spent, StoreError> {
         unavailable()
     }
     fn record_submit_latency(&self, _: &UserId, _: Duration) {}

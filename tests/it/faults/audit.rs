@@ -14,7 +14,7 @@ use tokio::time::sleep;
 
 use super::clients::{Caller, Way, text};
 use super::completion;
-use super::intent::{Intent, Kind, read, user_of, users};
+use super::intent::read;
 use super::ledger::{Acknowledged, Seen};
 use super::seed::Seed;
 use super::trace::{Execution, Traces};
@@ -43,7 +43,6 @@ const REPLAYS_MAX: usize = 2_000;
 pub struct Audit {
     way: Way,
     seed: Seed,
-    twins: bool,
     /// Nothing has ended for so long: nothing will.
     stall: Duration,
 }
@@ -51,16 +50,23 @@ pub struct Audit {
 /// A task of a list.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Recorded {
-    id: String,
-    #[serde(rename = "type")]
-    task_type: String,
-    state: String,
+    pub id: String,
+    pub state: String,
     /// Of the newest lease on record.
     pub attempt: u32,
     /// When that was given out.
     pub started_at: Option<Timestamp>,
+    pub finished_at: Option<Timestamp>,
+    #[serde(default)]
+    pub duplicates: u64,
+    pub file: Option<RecordedFile>,
     tags: BTreeMap<String, String>,
     pub result: Option<Box<RawValue>>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct RecordedFile {
+    pub size: u64,
 }
 
 #[derive(Deserialize)]
@@ -71,19 +77,14 @@ struct Page {
 
 impl Recorded {
     /// The work that it was submitted for, unless nobody here did.
-    fn content(&self) -> Option<usize> {
+    pub fn content(&self) -> Option<usize> {
         self.tags.get("content")?.parse().ok()
     }
 }
 
 impl Audit {
-    pub fn new(way: Way, seed: Seed, twins: bool, stall: Duration) -> Audit {
-        Audit {
-            way,
-            seed,
-            twins,
-            stall,
-        }
+    pub fn new(way: Way, seed: Seed, stall: Duration) -> Audit {
+        Audit { way, seed, stall }
     }
 
     pub async fn run(&self, traces: &Traces) -> Findings {
@@ -152,7 +153,7 @@ impl Audit {
         let deadline = Instant::now() + self.stall;
         loop {
             let mut recorded = Vec::new();
-            for user in users() {
+            for user in self.way.work.users() {
                 recorded.extend(list(&mut caller, &user).await);
             }
             let is_open = |task: &Recorded| {
@@ -183,7 +184,10 @@ impl Audit {
                     self.violated(Rule::Phantom, format!("{task:?}"));
                 }
             }
-            if task.state != "succeeded" {
+            let kind = task
+                .content()
+                .and_then(|content| self.way.work.kind_of(content));
+            if kind.is_some_and(|kind| task.state != kind.end()) {
                 self.violated(Rule::Failed, format!("{task:?}"));
             }
         }
@@ -237,7 +241,11 @@ impl Audit {
                 );
                 self.violated(Rule::Uncounted, detail);
             }
-            if task.state != "succeeded" || !leaves_traces(&task.task_type) {
+            let kind = task
+                .content()
+                .and_then(|content| self.way.work.kind_of(content));
+            let leaves_traces = kind.is_some_and(|kind| kind.leaves_traces());
+            if task.state != "succeeded" || !leaves_traces {
                 continue;
             }
             if let Some((rule, detail)) = completion::contradiction(task, &ran) {
@@ -281,9 +289,12 @@ impl Audit {
         intents.truncate(REPLAYS_MAX);
         let mut caller = self.caller(CALLERS);
         for (intent, _) in intents {
-            let intent = Intent::numbered(intent.number, self.twins);
-            let began = Instant::now();
-            match caller.insist(&intent.request()).await {
+            let (began, unsure) = (Instant::now(), caller.unsure);
+            let answer = caller.insist(&self.way.work.request(&intent)).await;
+            for _ in unsure..caller.unsure {
+                self.way.ledger.unsure(intent);
+            }
+            match answer {
                 Some(answer) if matches!(answer.status, 200 | 202) => {
                     let seen: Seen = serde_json::from_slice(&answer.body).unwrap();
                     self.way.ledger.replayed(intent, began, &seen);
@@ -300,7 +311,8 @@ impl Audit {
 
 /// Whether there is no more to wait for.
 async fn is_over(caller: &mut Caller, task: &Acknowledged) -> bool {
-    let request = read(&user_of(task.content), &format!("/v1/tasks/{}", task.id));
+    let user = caller.way.work.user_of(task.content);
+    let request = read(&user, &format!("/v1/tasks/{}", task.id));
     let began = Instant::now();
     let Some(answer) = caller.insist(&request).await else {
         let ledger = &caller.way.ledger;
@@ -321,7 +333,7 @@ async fn is_over(caller: &mut Caller, task: &Acknowledged) -> bool {
     }
 }
 
-async fn list(caller: &mut Caller, user: &str) -> Vec<Recorded> {
+pub async fn list(caller: &mut Caller, user: &str) -> Vec<Recorded> {
     let mut recorded = Vec::new();
     let mut cursor = String::new();
     loop {
@@ -339,10 +351,4 @@ async fn list(caller: &mut Caller, user: &str) -> Vec<Recorded> {
             None => return recorded,
         }
     }
-}
-
-fn leaves_traces(task_type: &str) -> bool {
-    [Kind::Record, Kind::Slow, Kind::Flaky]
-        .iter()
-        .any(|kind| kind.task_type() == task_type)
 }

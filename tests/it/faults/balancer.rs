@@ -50,7 +50,7 @@ fn config(address: SocketAddr, replicas: impl Iterator<Item = SocketAddr>) -> St
     });
     format!(
         "global\n    nbthread 1\n    maxconn 1000\n\
-         defaults\n    mode http\n    retries 0\n    timeout connect 1s\n    timeout client 75s\n    timeout server 5s\n\
+         defaults\n    mode http\n    retries 0\n    timeout connect 1s\n    timeout client 75s\n    timeout server 60s\n\
          frontend clients\n    bind {address}\n    default_backend replicas\n\
          backend replicas\n    balance roundrobin\n    option httpchk GET /readyz\n    http-check send hdr host balancer\n{}",
         servers.collect::<String>()

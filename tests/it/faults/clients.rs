@@ -10,10 +10,11 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::connection::{Answer, Connection};
-use super::intent::{Intent, read, user_of};
+use super::intent::{Intent, read};
 use super::ledger::{Ledger, Seen};
 use super::seed::Seed;
 use super::violation::Rule;
+use super::work::Work;
 
 /// What is to be sent, and by whom.
 #[derive(Clone)]
@@ -23,8 +24,9 @@ pub struct Load {
     pub submitters: usize,
     /// Intents in all; none: until the faults are over.
     pub intents: Option<usize>,
-    /// Whether some intents ask for the same work under another key.
-    pub twins: bool,
+    pub work: Work,
+    /// What a client waits between two submissions, on average.
+    pub pause: Duration,
     /// Whether some clients go away when they do not know the outcome.
     pub quitters: bool,
     /// Who look at tasks meanwhile.
@@ -36,6 +38,7 @@ pub struct Load {
 pub struct Way {
     pub targets: Arc<[SocketAddr]>,
     pub ledger: Ledger,
+    pub work: Work,
 }
 
 /// A client that has been patient for so long gives up.
@@ -101,14 +104,18 @@ impl Client {
                 if self.over.is_cancelled() {
                     return;
                 }
-                self.submit(Intent::numbered(number, self.load.twins)).await;
+                let pause = self.load.pause * 2;
+                if !pause.is_zero() {
+                    sleep(pause.mul_f64(self.caller.choices.f64())).await;
+                }
+                self.submit(self.load.work.intent(number)).await;
             }
         }
     }
 
     /// Until the outcome is known.
     async fn submit(&mut self, intent: Intent) {
-        let request = intent.request();
+        let request = self.load.work.request(&intent);
         let ledger = self.caller.way.ledger.clone();
         ledger.sent(intent);
         let deadline = Instant::now() + PATIENCE;
@@ -128,6 +135,7 @@ impl Client {
                 }
                 Some(_) | None => {}
             }
+            ledger.unsure(intent);
             let quits = self.load.quitters && self.caller.choices.usize(..QUITS_ONE_IN) == 0;
             if quits || Instant::now() > deadline {
                 return ledger.given_up();
@@ -154,6 +162,8 @@ pub struct Caller {
     pub choices: fastrand::Rng,
     target: usize,
     connection: Option<Connection>,
+    /// Requests of which nobody knows what became of them.
+    pub unsure: u64,
 }
 
 impl Caller {
@@ -163,6 +173,7 @@ impl Caller {
             choices,
             target,
             connection: None,
+            unsure: 0,
         }
     }
 
@@ -200,7 +211,10 @@ impl Caller {
         while Instant::now() < deadline {
             match self.ask(request).await {
                 Some(answer) if !asks_for_a_repeat(answer.status) => return Some(answer),
-                Some(_) | None => sleep(Duration::from_millis(50)).await,
+                Some(_) | None => {
+                    self.unsure += 1;
+                    sleep(Duration::from_millis(50)).await;
+                }
             }
         }
         None
@@ -215,7 +229,8 @@ async fn observe(mut caller: Caller) {
         let Some(task) = caller.way.ledger.any_task(choice) else {
             continue;
         };
-        let request = read(&user_of(task.content), &format!("/v1/tasks/{}", task.id));
+        let user = caller.way.work.user_of(task.content);
+        let request = read(&user, &format!("/v1/tasks/{}", task.id));
         let began = Instant::now();
         let Some(answer) = caller.ask(&request).await else {
             continue;

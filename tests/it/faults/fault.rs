@@ -40,6 +40,8 @@ pub enum Class {
     DeafReplica,
     /// Packets of a replica to Redis are lost.
     MuteReplica,
+    /// SIGKILL of a worker outside; it is down for a while.
+    KillWorker,
     /// SIGKILL of Redis; it is down for a while, and loads its file again.
     KillRedis,
     /// SIGSTOP of Redis.
@@ -76,6 +78,8 @@ pub const OF_ONE_PROCESS: &[Class] = &[
     Class::RestartReplica,
     Class::OutOfFiles,
 ];
+
+pub const OF_A_DAY: &[Class] = &[Class::KillReplica, Class::KillWorker];
 
 pub const OF_THE_SHOW: &[Class] = &[
     Class::KillReplica,
@@ -137,7 +141,7 @@ impl Class {
     /// How long it may last, in milliseconds.
     fn span(self) -> std::ops::Range<u64> {
         match self {
-            Class::KillReplica | Class::KillRedis => 10..800,
+            Class::KillReplica | Class::KillWorker | Class::KillRedis => 10..800,
             // Leases last a second.
             Class::PauseReplica => 200..2_800,
             Class::OutOfFiles => 100..1_500,

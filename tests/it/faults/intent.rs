@@ -1,6 +1,6 @@
 //! What the clients want: work that is numbered, so that everything on record can be traced to it.
 
-/// One piece of work under one key. Several clients submit each.
+/// One piece of work under one key. Several clients may submit each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Intent {
     pub number: usize,
@@ -10,7 +10,7 @@ pub struct Intent {
 }
 
 /// What becomes of a task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     /// Ends within the service.
     Echo,
@@ -20,10 +20,28 @@ pub enum Kind {
     Slow,
     /// Leaves a trace and fails at first.
     Flaky,
+    /// Run by a service of somebody's, over HTTP.
+    Remote,
+    /// Run by workers that lease it.
+    Far,
+    /// A page is fetched.
+    Page,
+    /// A webhook is told something.
+    Hook,
+    /// An e-mail is sent.
+    Mail,
+    /// A file with a table is read.
+    Table,
+    /// A file with a text is read.
+    Document,
+    /// The user's day is summed up.
+    Report,
+    /// What is old is removed.
+    CleanUp,
+    /// Fails for good.
+    Hopeless,
 }
 
-/// Spread over the partitions of a store.
-const USERS: usize = 16;
 /// Each with so many has the content of the one before.
 const TWIN_EVERY: usize = 10;
 
@@ -35,37 +53,18 @@ impl Intent {
         Intent {
             number,
             content,
-            kind: Kind::of(content),
+            kind: Kind::numbered(content),
         }
     }
 
     pub fn key(&self) -> String {
         format!("key-{}", self.number)
     }
-
-    pub fn user(&self) -> String {
-        user_of(self.content)
-    }
-
-    /// The whole request; every repeat sends the same bytes.
-    pub fn request(&self) -> Vec<u8> {
-        let (kind, content) = (self.kind.task_type(), self.content);
-        let body = format!(
-            r#"{{"type":"{kind}","params":{{"content":{content}}},"tags":{{"content":"{content}"}}}}"#
-        );
-        format!(
-            "POST /v1/tasks HTTP/1.1\r\nhost: justonce\r\nx-user-id: {}\r\nidempotency-key: {}\r\n\
-             content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-            self.user(),
-            self.key(),
-            body.len(),
-        )
-        .into_bytes()
-    }
 }
 
 impl Kind {
-    fn of(content: usize) -> Kind {
+    /// Of contents that are not planned.
+    pub fn numbered(content: usize) -> Kind {
         match content % 50 {
             1 => Kind::Slow,
             2 => Kind::Flaky,
@@ -76,20 +75,36 @@ impl Kind {
 
     pub fn task_type(self) -> &'static str {
         match self {
-            Kind::Echo => "echo",
+            Kind::Echo | Kind::Hopeless => "echo",
             Kind::Record => "record",
             Kind::Slow => "slow",
             Kind::Flaky => "flaky",
+            Kind::Remote => "remote",
+            Kind::Far => "far",
+            Kind::Page => "scrape_website",
+            Kind::Hook | Kind::Mail => "send_notification",
+            Kind::Table => "process_file",
+            Kind::Document => "process_document",
+            Kind::Report => "generate_analytics_report",
+            Kind::CleanUp => "cleanup_old_data",
         }
     }
-}
 
-pub fn user_of(content: usize) -> String {
-    format!("user-{}", content % USERS)
-}
+    /// The state in which its tasks end.
+    pub fn end(self) -> &'static str {
+        match self {
+            Kind::Hopeless => "failed",
+            _ => "succeeded",
+        }
+    }
 
-pub fn users() -> impl Iterator<Item = String> {
-    (0..USERS).map(user_of)
+    /// Whether each execution leaves a trace outside, and its token in the result.
+    pub fn leaves_traces(self) -> bool {
+        matches!(
+            self,
+            Kind::Record | Kind::Slow | Kind::Flaky | Kind::Remote | Kind::Far
+        )
+    }
 }
 
 /// A request that reads.

@@ -24,7 +24,27 @@ pub struct Pages {
     pub counts: Counts,
     opened_at: Option<Instant>,
     last_acknowledged: Option<Instant>,
+    /// By content.
+    answers: HashMap<usize, Answers>,
+    /// When duplicates were answered.
+    suppressed_at: Vec<Instant>,
     violations: Vec<Violation>,
+}
+
+/// How those who submitted one content were answered.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Answers {
+    pub new: u64,
+    pub by_key: u64,
+    pub by_content: u64,
+    /// Requests of which nobody knows what became of them.
+    pub unsure: u64,
+}
+
+impl Answers {
+    pub fn all(&self) -> u64 {
+        self.new + self.by_key + self.by_content
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -70,6 +90,9 @@ pub struct Seen<'a> {
     pub attempt: u32,
     #[serde(borrow)]
     pub result: Option<&'a RawValue>,
+    /// In answers to submissions: why it was a duplicate.
+    #[serde(default)]
+    pub matched_by: Option<&'a str>,
 }
 
 impl Seen<'_> {
@@ -104,6 +127,12 @@ impl Ledger {
 
     pub fn repeated(&self) {
         self.pages().counts.repeats += 1;
+    }
+
+    /// A request was not answered, or not for sure.
+    pub fn unsure(&self, intent: Intent) {
+        let mut pages = self.pages();
+        pages.answers.entry(intent.content).or_default().unsure += 1;
     }
 
     /// `began`: when the request was sent.
@@ -177,6 +206,18 @@ impl Ledger {
         self.pages().counts
     }
 
+    /// By content.
+    pub fn answers(&self) -> HashMap<usize, Answers> {
+        self.pages().answers.clone()
+    }
+
+    /// Duplicates that were answered in this time.
+    pub fn suppressed_between(&self, from: Instant, to: Instant) -> usize {
+        let pages = self.pages();
+        let at = pages.suppressed_at.iter();
+        at.filter(|at| (from..to).contains(*at)).count()
+    }
+
     pub fn violations(&self) -> Vec<Violation> {
         self.pages().violations.clone()
     }
@@ -186,6 +227,15 @@ impl Pages {
     /// A key was answered with a task.
     fn named(&mut self, intent: Intent, began: Instant, seen: &Seen) {
         let id = self.observe(intent.content, began, seen);
+        let answers = self.answers.entry(intent.content).or_default();
+        match seen.matched_by {
+            None => answers.new += 1,
+            Some("idempotency_key") => answers.by_key += 1,
+            Some(_) => answers.by_content += 1,
+        }
+        if seen.matched_by.is_some() {
+            self.suppressed_at.push(Instant::now());
+        }
         let Some(noted) = self.intents.get_mut(&intent.number) else {
             return;
         };
@@ -294,6 +344,7 @@ mod tests {
             state,
             attempt,
             result,
+            matched_by: None,
         }
     }
 

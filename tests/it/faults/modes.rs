@@ -1,18 +1,22 @@
 //! Short trials of each way to run the service.
 
+use std::time::Duration;
+
 use super::clients::Load;
 use super::fault::{OF_A_CLUSTER, OF_A_NETWORK, OF_ONE_PROCESS, OF_REDIS, OF_SENTINELS, Plan};
 use super::nemesis::Enough;
 use super::seed::Seed;
 use super::stage::Stage;
 use super::trial::{STALL, Trial};
+use super::work::Work;
 
 pub fn load() -> Load {
     Load {
         clients: 16,
         submitters: 4,
         intents: None,
-        twins: true,
+        work: Work::Numbered { twins: true },
+        pause: Duration::ZERO,
         quitters: true,
         observers: 2,
     }

@@ -3,6 +3,8 @@
 //!
 //! `FAULTS_KEYS` says how many keys; the short form has few.
 
+use std::time::Duration;
+
 use super::clients::Load;
 use super::fault::{OF_PRIMARIES, OF_THE_SHOW, Plan};
 use super::nemesis::Enough;
@@ -10,6 +12,7 @@ use super::seed::Seed;
 use super::setting::setting;
 use super::stage::Stage;
 use super::trial::{Report, STALL, Trial};
+use super::work::Work;
 
 const CLIENTS: usize = 32;
 
@@ -19,7 +22,8 @@ pub fn every_key_by_every_client(keys: usize) -> Load {
         clients: CLIENTS,
         submitters: CLIENTS,
         intents: Some(keys),
-        twins: false,
+        work: Work::Numbered { twins: false },
+        pause: Duration::ZERO,
         quitters: false,
         observers: 1,
     }

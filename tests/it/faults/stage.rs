@@ -5,13 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use tokio::process::Command;
 use tokio::time::{sleep, timeout};
 
 use super::balancer::Balancer;
+use super::errands::Errands;
 use super::fault::{Class, Fault};
 use super::naive;
 use super::network::{End, Network, OWN_WAY};
 use super::operator::Operator;
+use super::process::Process;
 use super::redis_cluster::RedisCluster;
 use super::redis_node::{Launch, RedisNode};
 use super::redis_sentinels::RedisSentinels;
@@ -36,6 +39,8 @@ pub struct Stage {
     pub replicas: Vec<Replica>,
     store: Backing,
     balancer: Option<Balancer>,
+    /// Outside of the service, leasing its tasks.
+    workers: Vec<Process>,
     /// Between the replicas and Redis.
     pub proxy: Option<RespProxy>,
     /// The way of each replica to Redis, when it can be broken.
@@ -162,6 +167,44 @@ impl Stage {
         Stage::ready(replicas, Backing::Cluster(cluster), traces).await
     }
 
+    /// Several replicas over one Redis, behind a balancer, with all that the tasks of a day need.
+    pub async fn of_a_day(
+        replicas: usize,
+        workers: usize,
+        errands: &Errands,
+        traces: Traces,
+    ) -> Stage {
+        let redis = RedisNode::start(Launch::here("redis".to_owned()));
+        redis.is_up().await;
+        let files = format!("file://{}", traces.path().join("files").display());
+        let config = format!("{}{}", traces.config(), errands.config());
+        let replica = |number| {
+            let setup = Setup::new()
+                .env("JUSTONCE_STORE", &redis.url())
+                .env("JUSTONCE_BLOBS", &files)
+                .config(&config);
+            Replica::start(format!("replica {number}"), errands.known_to(setup))
+        };
+        let replicas = (1..=replicas).map(replica).collect();
+        let stage = Stage::ready(replicas, Backing::Redis(redis), traces).await;
+        let mut stage = stage.balanced().await;
+        let addresses = stage.addresses();
+        let worker = |number: usize| {
+            let url = format!("http://{}", addresses[number % addresses.len()]);
+            let (traces, log) = (stage.traces.file(), stage.traces.path().join("worker"));
+            Process::start(format!("worker {number}"), log, move || {
+                let root = env!("CARGO_MANIFEST_DIR");
+                let mut command = Command::new("python3");
+                command.arg(format!("{root}/tests/it/support/far_worker.py"));
+                command.env("EXAMPLES", format!("{root}/examples/python"));
+                command.env("JUSTONCE_URL", &url).env("TRACES", &traces);
+                command
+            })
+        };
+        stage.workers = (0..workers).map(worker).collect();
+        stage
+    }
+
     async fn ready(replicas: Vec<Replica>, store: Backing, traces: Traces) -> Stage {
         for replica in &replicas {
             replica.is_ready().await;
@@ -170,6 +213,7 @@ impl Stage {
             replicas,
             store,
             balancer: None,
+            workers: Vec::new(),
             proxy: None,
             relays: Vec::new(),
             network: None,
@@ -262,6 +306,12 @@ impl Stage {
                 replica.kill().await;
                 lasts.await;
                 replica.bring_up();
+            }
+            Class::KillWorker => {
+                let worker = &self.workers[fault.victim % self.workers.len()];
+                worker.kill().await;
+                lasts.await;
+                worker.bring_up();
             }
             Class::PauseReplica => {
                 replica.pause();
@@ -376,7 +426,8 @@ impl Stage {
             Backing::Embedded | Backing::Redis(_) | Backing::Cluster(_) => &[],
         };
         let sentinels = sentinels.iter().map(|sentinel| &sentinel.process);
-        for process in servers.chain(balancer).chain(sentinels) {
+        let workers = self.workers.iter();
+        for process in servers.chain(balancer).chain(sentinels).chain(workers) {
             for status in process.unasked_ends() {
                 let detail = format!("{} ended: {status}", process.name);
                 crashes.push((Rule::Crash, detail));

@@ -40,6 +40,11 @@ impl Traces {
         self.path().join("program")
     }
 
+    /// Where executions leave their lines.
+    pub fn file(&self) -> std::path::PathBuf {
+        self.path().join("program.traces")
+    }
+
     pub fn path(&self) -> &Path {
         self.0.path()
     }
@@ -63,7 +68,7 @@ impl Traces {
 
     /// In the order in which they began.
     pub fn executions(&self) -> Vec<Execution> {
-        let text = std::fs::read_to_string(self.path().join("program.traces")).unwrap_or_default();
+        let text = std::fs::read_to_string(self.file()).unwrap_or_default();
         let lines = text.lines();
         lines
             .map(|line| serde_json::from_str(line).unwrap())

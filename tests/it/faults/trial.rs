@@ -12,9 +12,11 @@ use super::fault::{Class, Fault, Plan};
 use super::ledger::{Counts, Ledger};
 use super::nemesis::{Chronicle, Enough, torment};
 use super::resp_proxy::{Meddling, RespProxy};
+use super::savings::{self, Savings};
 use super::seed::{self, Seed};
 use super::stage::Stage;
 use super::violation::{Rule, Violation};
+use super::work::Work;
 
 pub struct Trial {
     pub name: &'static str,
@@ -36,6 +38,7 @@ impl Trial {
         let way = Way {
             targets: stage.addresses(),
             ledger: Ledger::default(),
+            work: self.load.work.clone(),
         };
         let chronicle = Chronicle::default();
         let began = Instant::now();
@@ -61,8 +64,21 @@ impl Trial {
         let lasted = began.elapsed();
         let tasks = way.ledger.tasks().len();
         stage.recovered().await;
-        let audit = Audit::new(way.clone(), self.seed, self.load.twins, self.stall);
+        let audit = Audit::new(way.clone(), self.seed, self.stall);
         let findings = audit.run(&stage.traces).await;
+        let savings = match &self.load.work {
+            Work::Numbered { .. } => None,
+            Work::Day(day) => Some(
+                savings::settle(
+                    &way,
+                    day,
+                    self.seed,
+                    &stage.traces,
+                    &killed_at(began, &chronicle),
+                )
+                .await,
+            ),
+        };
         let mut violations = way.ledger.violations();
         violations.extend(stage.contradictions().await);
         violations.extend(stage.crashes());
@@ -82,11 +98,19 @@ impl Trial {
             tasks,
             losses_said: stage.losses_said(),
             findings,
+            savings,
             violations,
         };
         println!("{report}");
         report
     }
+}
+
+/// When replicas were killed.
+fn killed_at(began: Instant, chronicle: &Chronicle) -> Vec<Instant> {
+    let faults = chronicle.faults().into_iter();
+    let kills = faults.filter(|(_, fault)| fault.class == Class::KillReplica);
+    kills.map(|(at, _)| began + at).collect()
 }
 
 /// What a trial has shown.
@@ -105,6 +129,8 @@ pub struct Report {
     /// How often replicas have said that acknowledged state was lost, and an operator has accepted it.
     pub losses_said: u64,
     pub findings: Findings,
+    /// Where duplicates were planned.
+    pub savings: Option<Savings>,
     pub violations: Vec<Violation>,
 }
 
@@ -210,6 +236,9 @@ impl fmt::Display for Report {
         ];
         for (name, span) in seconds {
             writeln!(f, "{name:22} {:.3} s", span.as_secs_f64())?;
+        }
+        if let Some(savings) = &self.savings {
+            write!(f, "{savings}")?;
         }
         let mut rules: BTreeMap<Rule, BTreeSet<&str>> = BTreeMap::new();
         for violation in &self.violations {

@@ -40,6 +40,8 @@ pub enum Rule {
     Vanished,
     /// An attempt ran, and earlier ones only are on record.
     Uncounted,
+    /// What is said to have been saved is not what was not executed.
+    Savings,
     /// A process ended without having been told to.
     Crash,
 }

@@ -70,10 +70,12 @@ impl Setup {
         self.folder.path()
     }
 
-    /// The binary with this setup's environment and nothing else of the service's, save the fault that a test of
+    /// The binary, or another one that `TEST_BINARY` names, with this setup's environment and nothing else of the service's, save the fault that a test of
     /// the tests has seeded.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_justonce"));
+        let other = std::env::var_os("TEST_BINARY");
+        let built = || env!("CARGO_BIN_EXE_justonce").into();
+        let mut command = Command::new(other.unwrap_or_else(built));
         command.current_dir(self.folder()).kill_on_drop(true);
         for (name, _) in std::env::vars() {
             let is_of_the_service =

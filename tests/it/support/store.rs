@@ -206,6 +206,7 @@ pub struct Draft {
     user: UserId,
     key: Option<IdempotencyKey>,
     submission: Submission,
+    unfinished_max: Option<u64>,
 }
 
 pub fn draft(params: Value) -> Draft {
@@ -227,6 +228,7 @@ pub fn draft_of(task_type: TaskType, params: Value) -> Draft {
         user: user(),
         key: None,
         submission,
+        unfinished_max: None,
     }
 }
 
@@ -238,6 +240,12 @@ impl Draft {
 
     pub fn key(mut self, key: &str) -> Self {
         self.key = Some(IdempotencyKey::parse(key.as_bytes()).unwrap());
+        self
+    }
+
+    /// The user may have so many unfinished tasks.
+    pub fn quota(mut self, unfinished_max: u64) -> Self {
+        self.unfinished_max = Some(unfinished_max);
         self
     }
 
@@ -271,12 +279,16 @@ impl Draft {
     /// Every call makes an admission with a nonce of its own.
     pub fn admission(&self) -> Admission {
         let request = "request".to_owned();
-        Admission::new(
+        let admission = Admission::new(
             self.user.clone(),
             self.key.clone(),
             self.submission.clone(),
             request.into(),
-        )
+        );
+        Admission {
+            unfinished_max: self.unfinished_max,
+            ..admission
+        }
     }
 }
 

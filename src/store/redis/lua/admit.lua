@@ -11,8 +11,8 @@
 --          names of tags as JSON or nil, submission as JSON, or nil when it is the next but one
 --          what is asked, packed: whether it starts at once, without files, tags, callback or older versions; mode (domain/task_type.rs),
 --          resubmissions at most, priority asked for or nil, priority otherwise, start (now, at or after), its time
---          or span in ms, unfinished tasks at most here, what a level of priority is worth, ms, unless it is
---          AGEING, concurrency key or nil, fingerprints of older versions that answer too, one
+--          or span in ms, unfinished tasks at most here, those of the user at most or nil, what a level of priority is
+--          worth, ms, unless it is AGEING, concurrency key or nil, fingerprints of older versions that answer too, one
 --          behind the other, or nil, another rule or nil, the fingerprint under it, hashes of
 --          fields as JSON or nil, the callback's URL or nil, what its deliveries are made of (callbacks.lua) or nil,
 --          what a conflict mode matches on, how long it waits for a newer one and how long at most, in ms
@@ -21,7 +21,7 @@
 -- Replies, for each: new, now, files · again, record · newest, record, whether its callback found room (joins or full) · by-key, now, record, until or nothing, changes, what
 --   became of a callback (joins, known or full) · by-content, the same · by-values, the same · rejected, record
 --   · key-reused, rule, fields or nothing, record · key-forgotten · other-rule, rule · fields-wanted
---   · file-unknown, sha256 · queue-full · broken, why
+--   · file-unknown, sha256 · queue-full · quota-exceeded · broken, why
 gather_counts()
 local replies, others = {}, {}
 
@@ -31,6 +31,15 @@ local open, seq = tonumber(seen[1] or 0), tonumber(seen[2] or 0)
 local writes, listed, queued, made = {}, {}, {}, {}
 -- Keys and contents of this very step: what names one again comes after it.
 local taken = {}
+-- Unfinished tasks of users that have a quota, with those of this step.
+local unfinished = {}
+local function has_room(user, max)
+  if not max then
+    return true
+  end
+  unfinished[user] = unfinished[user] or unfinished_of(user) + #(listed[user] or {}) / 2
+  return unfinished[user] < max
+end
 local function among(lists, name)
   local list = lists[name] or {}
   lists[name] = list
@@ -41,11 +50,12 @@ for k = 2, #KEYS, 3 do
   local number = #replies + 1
   local id, packed, text = ARGV[at], ARGV[at + 1], ARGV[at + 3]
   local record, key_record, claim = KEYS[k], KEYS[k + 1], KEYS[k + 2]
-  local is_plain, _, _, _, priority, _, _, open_max, ageing, slot = cmsgpack.unpack(ARGV[at + 2])
+  local user, type = cmsgpack.unpack(packed)
+  local is_plain, _, _, _, priority, _, _, open_max, user_max, ageing, slot = cmsgpack.unpack(ARGV[at + 2])
   if is_plain and not (seen[k + 1] or seen[k + 2] or seen[k + 3]) and open < open_max
-    and not (taken[record] or taken[key_record] or taken[claim]) then
-    local user, type = cmsgpack.unpack(packed)
+    and not (taken[record] or taken[key_record] or taken[claim]) and has_room(user, user_max) then
     seq, open = seq + 1, open + 1
+    unfinished[user] = unfinished[user] and unfinished[user] + 1
     local w = #writes
     -- The first values of a record (record.lua), up to those that came packed.
     writes[w + 1], writes[w + 2] = record, cmsgpack.pack(
@@ -178,6 +188,9 @@ local function create(packed, resubmissions, first_failed_at)
   end
   if tonumber(redis.call('GET', root .. 'open') or 0) - #giving_way >= open_max then
     return { 'queue-full' }
+  end
+  if user_max and unfinished_of(user) - #giving_way >= user_max then
+    return { 'quota-exceeded' }
   end
   local unknown = unknown_file()
   if unknown then

@@ -86,6 +86,12 @@ function agrees.matching(id, at)
     return 'it is over, and not the newest one'
   end
 end
+function agrees.deliveries(id)
+  local task = load(id)
+  if not task or task.type ~= DELIVERY or task.user ~= rest or is_ended(task) then
+    return 'no such delivery is unfinished'
+  end
+end
 function agrees.schedules(its_name)
   if not is_hash(schedule_key(rest, its_name)) then
     return 'there is no such schedule'
@@ -102,7 +108,7 @@ local faults = {}
 for i = 2, #ARGV do
   local member, at = ARGV[i], nil
   local is_there = false
-  if kind == 'keys' or kind == 'schedules' then
+  if kind == 'keys' or kind == 'schedules' or kind == 'deliveries' then
     is_there = redis.call('SISMEMBER', root .. name, member) == 1
   elseif kind == 'held' then
     at = redis.call('HGET', root .. name, member)

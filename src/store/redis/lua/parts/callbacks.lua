@@ -34,6 +34,7 @@ local function deliver(task, url, terms)
   end
   redis.call('INCR', root .. 'open')
   redis.call('ZADD', list_key('queued', user), seq, id)
+  redis.call('SADD', deliveries_key(user), id)
   redis.call('ZADD', root .. 'tag:' .. user .. ',callback_of', seq, id)
   gauge(user, type, '-', 'queued')
   changed(id)

@@ -3,7 +3,7 @@
 local KEYS_EACH, FILES_FROM, FILE_PARTS = 3, 5, 5
 local id, task_record, key_record, text, files_from, files_to
 local user, type, key, fingerprint, rule, file_kept, tags
-local mode, max_resubmissions, priority_asked, priority, start, start_ms, open_max, ageing, slot, older, other_rule,
+local mode, max_resubmissions, priority_asked, priority, start, start_ms, open_max, user_max, ageing, slot, older, other_rule,
   other_fingerprint, fields, callback, callback_terms, matching, debounce_ms, debounce_max_ms
 -- Turns to the submission that begins there. What follows is about that one.
 local function turn_to(in_keys, in_argv)
@@ -13,7 +13,7 @@ local function turn_to(in_keys, in_argv)
   files_from = in_argv + FILES_FROM
   files_to = files_from + FILE_PARTS * ARGV[in_argv + 4] - 1
   user, type, key, fingerprint, rule, _, _, _, _, _, _, _, file_kept, tags = cmsgpack.unpack(ARGV[in_argv + 1])
-  _, mode, max_resubmissions, priority_asked, priority, start, start_ms, open_max, ageing, slot, older, other_rule,
+  _, mode, max_resubmissions, priority_asked, priority, start, start_ms, open_max, user_max, ageing, slot, older, other_rule,
     other_fingerprint, fields, callback, callback_terms, matching, debounce_ms, debounce_max_ms = cmsgpack.unpack(ARGV[in_argv + 2])
 end
 -- A task of an older version of the type that answers, as long as it may still give a result or has given one.

@@ -21,6 +21,10 @@ local function move(task, to)
   end
   gauge(task.user, task.type, task.state, to or '-')
   task.state = to
+  if task.type == DELIVERY then
+    local is_over = not to or is_ended(task)
+    redis.call(is_over and 'SREM' or 'SADD', deliveries_key(task.user), task.id)
+  end
   if to then
     note_change(task, '')
   end

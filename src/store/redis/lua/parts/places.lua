@@ -57,3 +57,17 @@ local function enqueue_all(type, user, tasks)
     publish('work %s')
   end
 end
+-- The type of the service's own tasks: they count for nobody. Those of a user that have not ended are kept in a set.
+local DELIVERY = 'deliver_webhook'
+local function deliveries_key(user)
+  return root .. 'deliveries:' .. user
+end
+local UNFINISHED = { 'scheduled', 'queued', 'running', 'retrying' }
+-- Tasks of a user that have not ended, without the service's own.
+local function unfinished_of(user)
+  local count = -redis.call('SCARD', deliveries_key(user))
+  for _, state in ipairs(UNFINISHED) do
+    count = count + redis.call('ZCARD', list_key(state, user))
+  end
+  return count
+end
