@@ -169,6 +169,7 @@ async fn lease_delivery(subject: &Subject) -> Lease {
         max: 1,
         holder: Holder::Inside,
         lease: HashMap::new(),
+        bounds: HashMap::new(),
     };
     subject.store.lease(request).await.unwrap().remove(0)
 }

@@ -490,7 +490,7 @@ async fn a_cancelled_task_in_line_makes_room_for_its_key(subject: Subject) {
     subject.store.cancel(&user, &id).await.unwrap();
     assert_eq!(
         ids(&lease_soon(&subject, 9, Bounds::default()).await),
-        [last.id.clone()]
+        vec![last.id.clone()]
     );
 }
 
