@@ -19,6 +19,7 @@ pub fn take(members: &mut Members, task_type: Option<&TaskType>, start: Start) -
     let sent = members.object("dedup").unwrap_or_default();
     let mut sent = Members::new("/dedup", sent);
     let of_type = task_type.map(|made| &made.dedup);
+    let is_said = sent.peek("mode").is_some();
     let mode = sent.text("mode").and_then(|word| {
         let mode = DedupMode::parse(&word);
         if mode.is_none() {
@@ -26,7 +27,11 @@ pub fn take(members: &mut Members, task_type: Option<&TaskType>, start: Start) -
         }
         mode
     });
-    let holds = mode.or(of_type.map(|dedup| dedup.mode));
+    // Of a mode that is none, nothing more is said.
+    let holds = match is_said {
+        true => mode,
+        false => of_type.map(|dedup| dedup.mode),
+    };
     let window_max = of_type.map_or(Duration::MAX, |dedup| dedup.window_max);
     let expected = format!("must be an integer from 0 to {}", window_max.as_secs());
     let window = sent.read("window_seconds", &expected, |value| {

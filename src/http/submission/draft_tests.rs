@@ -157,6 +157,10 @@ fn conflict_modes_are_read_and_their_mistakes_are_named() {
     }
     for (dedup, pointer) in [
         (json!({"mode": "newest"}), "/dedup/mode"),
+        (
+            json!({"mode": "newest", "by": ["/n"], "delay_seconds": 5}),
+            "/dedup/mode",
+        ),
         (json!({"mode": "debounce"}), "/dedup/delay_seconds"),
         (
             json!({"mode": "debounce", "delay_seconds": -1}),
