@@ -23,10 +23,11 @@ pub fn column(callbacks: &[Callback]) -> rusqlite::Result<Option<String>> {
         .map_err(|e| rusqlite::Error::ToSqlConversionFailure(e.into()))
 }
 
-/// Tells all of the end that has just been recorded.
-pub fn tell_end(step: &mut Step<'_>, seq: i64) -> rusqlite::Result<()> {
-    let ended = Record::by_seq(&step.sql, seq)?.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
-    for callback in &ended.callbacks {
+/// Tells the callbacks of the task as it was before of the end that has just been recorded.
+pub fn tell_end(step: &mut Step<'_>, before: &Record) -> rusqlite::Result<()> {
+    let ended = Record::by_seq(&step.sql, before.seq)?;
+    let ended = ended.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
+    for callback in &before.callbacks {
         deliver(step, &ended, callback)?;
     }
     Ok(())

@@ -7,7 +7,7 @@ use super::ending;
 use super::record::{COLUMNS, Record, Submitted, short_hash};
 use super::step::{Sql, Step};
 use super::turns;
-use crate::domain::callback::Joining;
+use crate::domain::callback::{Callback, Joining};
 use crate::domain::matching::Matching;
 use crate::domain::principal::UserId;
 use crate::domain::submission::Submission;
@@ -92,15 +92,17 @@ impl Conflicts {
         ignored
     }
 
-    /// Ends as cancelled what the new task has taken the place of.
-    pub fn supersede(self, step: &mut Step<'_>, by: &TaskId) -> rusqlite::Result<()> {
+    /// Ends as cancelled what the new task has taken the place of. Its callbacks stay on record, so that a replay adds
+    /// none of them again; those that found no room at the new task are told of this end.
+    pub fn supersede(self, step: &mut Step<'_>, by: &Record) -> rusqlite::Result<()> {
         for mut record in self.giving_way {
             step.sql.execute(
-                "UPDATE task SET superseded_by = ?2, callbacks = NULL WHERE seq = ?1",
-                params![record.seq, by.as_str()],
+                "UPDATE task SET superseded_by = ?2 WHERE seq = ?1",
+                params![record.seq, by.task.id.as_str()],
             )?;
-            record.callbacks.clear();
-            record.task.superseded_by = Some(by.clone());
+            let stays = |one: &Callback| Joining::of(&one.url, &by.callbacks) != Joining::Known;
+            record.callbacks.retain(stays);
+            record.task.superseded_by = Some(by.task.id.clone());
             ending::give_up(step, &record, State::Cancelled, None, false)?;
         }
         Ok(())
@@ -121,9 +123,11 @@ pub fn throttling(
             "SELECT {COLUMNS} FROM task WHERE matching_hash = ?1 AND matching = ?2 AND user = ?3 \
              ORDER BY seq DESC LIMIT 1"
         ))?
-        .query_row(key_of(matching, &admission.user), Record::read)
+        .query_row(key_of(matching, &admission.user), |row| {
+            Ok(Record::read(row).ok())
+        })
         .optional()?;
-    Ok(newest.filter(|record| {
+    Ok(newest.flatten().filter(|record| {
         let until = record.task.created_at.plus(record.window);
         record.task.state != State::Cancelled && now < until
     }))
@@ -230,14 +234,19 @@ fn waits(record: &Record) -> bool {
     )
 }
 
-/// Unfinished tasks, and those whose attempts have not confirmed yet that they stopped; oldest first.
+/// Unfinished tasks, and those whose attempts have not confirmed yet that they stopped; oldest first. Rows that cannot
+/// be read hold up nobody.
 fn may_run(sql: &Sql<'_>, user: &UserId, matching: &Matching) -> rusqlite::Result<Vec<Record>> {
     let mut statement = sql.prepare_cached(&format!(
         "SELECT {COLUMNS} FROM task WHERE matching_hash = ?1 AND (finished_at IS NULL OR held = 1) \
          AND matching = ?2 AND user = ?3 ORDER BY seq"
     ))?;
-    let found = statement.query_map(key_of(matching, user), Record::read)?;
-    found.collect()
+    let mut rows = statement.query(key_of(matching, user))?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        found.extend(Record::read(row).ok());
+    }
+    Ok(found)
 }
 
 fn key_of(matching: &Matching, user: &UserId) -> (i64, [u8; 32], String) {

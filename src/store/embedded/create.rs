@@ -45,7 +45,7 @@ pub fn create(
     let mut record = new_record(step, admission, place, files);
     let ignored = conflicts.enter(&mut record, admission, step.now);
     let record = insert(step, record)?;
-    conflicts.supersede(step, &record.task.id)?;
+    conflicts.supersede(step, &record)?;
     if let Some(key) = &admission.key
         && !SeededFault::KeyNotBound.is_on()
     {

@@ -131,7 +131,7 @@ fn end(step: &mut Step<'_>, record: &Record, state: State) -> rusqlite::Result<(
     if record.callbacks.is_empty() {
         return Ok(());
     }
-    callbacks::tell_end(step, record.seq)
+    callbacks::tell_end(step, record)
 }
 
 /// Counts how long an attempt took.

@@ -126,9 +126,9 @@ impl<'a> Question<'a> {
             root,
             room,
             recorded_rule: None,
-            // What is throttled has other content than its task.
-            with_fields: admission.key.is_some()
-                && admission.submission.mode() == DedupMode::Throttle,
+            // What is throttled has other content than its task; and what is asked twice comes behind those after
+            // it in a batch, which may have taken its place by then.
+            with_fields: admission.key.is_some() && admission.matching.is_some(),
             params: admission.submission.params_text(),
         }
     }

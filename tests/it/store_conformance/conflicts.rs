@@ -7,7 +7,7 @@ use std::time::Duration;
 use justonce::domain::callback::Callback;
 use justonce::domain::submission::Start;
 use justonce::domain::task::{Priority, State, Task, TaskId};
-use justonce::domain::task_type::{Debounce, DedupMode, TaskType};
+use justonce::domain::task_type::{Debounce, DedupMode, OnOlderVersion, TaskType};
 use justonce::store::{
     AdmissionAnswer, Admitted, Cancelled, Checked, Found, ListFilter, MatchedBy, Redriven,
     StoreError,
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use super::promises;
 use crate::support::deadline::{until, within};
 use crate::support::store::{
-    Draft, LONG, SHORT, Subject, draft, draft_of, embedded, held, memory_with, plain_type,
+    Draft, Home, LONG, SHORT, Subject, draft, draft_of, embedded, held, memory_with, plain_type,
     recorded, redis_under, redis_with, user,
 };
 
@@ -27,6 +27,8 @@ promises!(
     the_highest_priority_wins,
     callbacks_move_on_and_fire_once_at_the_last_end,
     a_chain_takes_as_many_callbacks_as_a_task_may_have,
+    callbacks_without_room_are_told_of_the_superseded_end,
+    a_replay_of_a_superseded_task_tells_nobody_again,
     of_many_at_once_one_waits_and_all_others_name_what_came_after,
     debounced_tasks_wait_for_a_newer_one_up_to_the_cap,
     the_same_content_puts_a_debounced_task_off,
@@ -42,6 +44,7 @@ promises!(
     what_is_not_there_is_not_null,
     types_of_one_group_and_others,
     a_batch_is_in_conflict_with_itself,
+    a_batch_joins_older_versions_in_its_order,
     a_superseded_task_is_no_failure,
     a_redrive_waits_for_what_is_in_conflict,
     a_forgotten_task_is_in_conflict_with_nothing,
@@ -209,6 +212,57 @@ async fn a_chain_takes_as_many_callbacks_as_a_task_may_have(subject: Subject) {
     assert_eq!(answer.ignored, ["/callback_url"]);
     recorded(subject.complete(&subject.lease(LONG).await, "1").await);
     assert_eq!(told(&subject).await.len(), Callback::PER_TASK_MAX);
+}
+
+async fn callbacks_without_room_are_told_of_the_superseded_end(subject: Subject) {
+    let of = |mode, text: &str, n: usize| {
+        by_doc(mode, 1, text).callback(&format!("https://{text}-{n}.example/"))
+    };
+    let (begun, waiting) = ("begun", "waiting");
+    let first = subject.new_task(&of(DedupMode::KeepLast, begun, 0)).await;
+    let lease = subject.lease(LONG).await;
+    let second = subject.new_task(&of(DedupMode::KeepLast, waiting, 0)).await;
+    for text in [begun, waiting] {
+        for n in 1..Callback::PER_TASK_MAX {
+            let (answer, _) = duplicate(&subject, &of(DedupMode::KeepLast, text, n)).await;
+            assert!(answer.ignored.is_empty(), "{:?}", answer.ignored);
+        }
+    }
+    recorded(subject.fail(&lease, Some(LONG)).await);
+    let newest = subject.new_task(&by_doc(DedupMode::Replace, 1, "c")).await;
+    for old in [&first, &second] {
+        expect_superseded(&subject, &old.id, &newest.id).await;
+    }
+    let cancelled = subject.store.cancel(&user(), &newest.id).await.unwrap();
+    assert!(matches!(cancelled, Cancelled::Done { .. }));
+    let told = told(&subject).await;
+    assert_eq!(told.len(), 2 * Callback::PER_TASK_MAX);
+    for (url, ends) in told {
+        let by = match url.contains(begun) {
+            true => &newest.id,
+            false => &second.id,
+        };
+        assert_eq!(ends, [by.to_string()], "{url}");
+    }
+}
+
+async fn a_replay_of_a_superseded_task_tells_nobody_again(subject: Subject) {
+    let url = "https://a.example/";
+    let of = |text: &str| by_doc(DedupMode::Replace, 1, text);
+    let first = of("a").key("a").callback(url);
+    let old = subject.new_task(&first).await;
+    let newer = subject.new_task(&of("b")).await;
+    let newest = subject.new_task(&of("c")).await;
+    let (answer, _) = duplicate(&subject, &first).await;
+    assert_eq!(answer.task.id, old.id);
+    assert_eq!(told(&subject).await.len(), 0, "a replay was told");
+    let lease = subject.lease(LONG).await;
+    assert_eq!(lease.task.id, newest.id);
+    recorded(subject.complete(&lease, "1").await);
+    duplicate(&subject, &first).await;
+    let of_newest = [(url.to_owned(), vec![newest.id.to_string()])];
+    assert_eq!(told(&subject).await, of_newest.into());
+    expect_superseded(&subject, &old.id, &newer.id).await;
 }
 
 async fn of_many_at_once_one_waits_and_all_others_name_what_came_after(subject: Subject) {
@@ -785,6 +839,29 @@ async fn a_batch_is_in_conflict_with_itself(subject: Subject) {
     expect_superseded(&subject, &admissions[8].task_id, &admissions[9].task_id).await;
 }
 
+async fn a_batch_joins_older_versions_in_its_order(subject: Subject) {
+    let of = |version: u32, text: &str| {
+        let mut made = TaskType {
+            version,
+            ..plain_type()
+        };
+        made.dedup.mode = DedupMode::Replace;
+        made.dedup.by = vec!["/doc".to_owned()];
+        made.dedup.on_older_version = OnOlderVersion::Reuse;
+        draft_of(made, json!({"doc": 1, "text": text}))
+    };
+    let old = subject.new_task(&of(1, "a")).await;
+    let batch = [of(2, "a").key("a"), of(2, "b")].map(|draft| draft.admission());
+    let newest = batch[1].task_id.clone();
+    let admitted = subject.store.admit_many(batch.to_vec()).await;
+    let [Ok(Admitted::Duplicate { answer, .. }), Ok(Admitted::New(_))] = &admitted[..] else {
+        panic!("{admitted:?}");
+    };
+    assert_eq!(answer.task.id, old.id);
+    expect_superseded(&subject, &old.id, &newest).await;
+    assert_eq!(subject.task(&newest).await.state, State::Queued);
+}
+
 async fn a_superseded_task_is_no_failure(subject: Subject) {
     for text in ["a", "b", "c"] {
         subject.new_task(&by_doc(DedupMode::Replace, 1, text)).await;
@@ -902,6 +979,47 @@ async fn conflicts_outlive_the_process() {
         assert!(left.remove(&next.task.id));
     }
     home.expect_sound().await;
+}
+
+/// Only of stores in a file. What Redis does with such records stands in redis_damage.rs.
+#[tokio::test]
+async fn a_row_that_cannot_be_read_holds_up_nobody_in_conflict_with_it() {
+    let subject = embedded().await;
+    let Home::Folder(folder) = subject.home.clone() else {
+        panic!("not a store in a file");
+    };
+    let mut leases = Vec::new();
+    let mut waiting = Vec::new();
+    for doc in 1..=2 {
+        let keep_last = |text: &str| by_doc(DedupMode::KeepLast, doc, text);
+        subject.new_task(&keep_last("a")).await;
+        let span = if doc == 1 { LONG } else { SHORT };
+        leases.push(subject.lease(span).await);
+        waiting.push(subject.new_task(&keep_last("b")).await.id);
+    }
+    let throttle = |text: &str| by_doc(DedupMode::Throttle, 3, text);
+    waiting.push(subject.new_task(&throttle("a")).await.id);
+    let conn = rusqlite::Connection::open(folder.path().join("justonce.db")).unwrap();
+    for id in &waiting {
+        let damage = "UPDATE task SET submission = '{' WHERE id = ?1";
+        assert_eq!(conn.execute(damage, [id.as_str()]).unwrap(), 1);
+    }
+    drop(conn);
+    let newest = subject.new_task(&by_doc(DedupMode::KeepLast, 1, "c")).await;
+    recorded(subject.complete(&leases[0], "1").await);
+    assert_eq!(subject.task(&newest.id).await.state, State::Queued);
+    subject.new_task(&throttle("b")).await;
+    // The other one is cancelled while its worker is silent.
+    let holder = &leases[1].task.id;
+    subject.store.cancel(&user(), holder).await.unwrap();
+    until("the lease to end", async || {
+        subject.rescue().await;
+        match subject.store.cancel(&user(), holder).await.unwrap() {
+            Cancelled::Done { stopping, .. } => (!stopping).then_some(()),
+            other => panic!("{other:?}"),
+        }
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -145,7 +145,8 @@ local function debounced(chained_at)
   return math.max(now, math.min(after(debounce_ms), chained_at + debounce_max_ms))
 end
 
--- The callbacks of tasks that give way come to this one, then its own; says whether that found room.
+-- The callbacks of tasks that give way come to this one, then its own; says whether that found room. They stay with
+-- their tasks, too, so that a replay adds none of them again.
 local function take_callbacks(giving_way)
   local key, room = callbacks_key(id), CALLBACKS_MAX
   for _, task in ipairs(giving_way) do
@@ -154,10 +155,6 @@ local function take_callbacks(giving_way)
       if room > 0 then
         room = room - redis.call('HSETNX', key, moved[i], moved[i + 1])
       end
-    end
-    if task.callbacks then
-      forget_callbacks(task.id)
-      task.callbacks = nil
     end
   end
   if not callback or redis.call('HEXISTS', key, callback) == 1 then

@@ -42,11 +42,14 @@ local function deliver(task, url, terms)
     id = id, seq = seq, user = user, type = type, priority = priority, ready_at = now, ageing = task.ageing,
   })
 end
--- Tells all of an end that is being recorded.
+-- Tells all of an end that is being recorded; of a superseded one, those that found no room at the newer task.
 local function tell_end(task)
   local callbacks = redis.call('HGETALL', callbacks_key(task.id))
+  local by = task.superseded_by
   for i = 1, #callbacks, 2 do
-    deliver(task, callbacks[i], callbacks[i + 1])
+    if not by or redis.call('HEXISTS', callbacks_key(by), callbacks[i]) == 0 then
+      deliver(task, callbacks[i], callbacks[i + 1])
+    end
   end
   redis.call('SREM', root .. 'awaited', task.id)
 end
