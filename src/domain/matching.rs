@@ -1,11 +1,13 @@
 //! What submissions have in common that are in conflict with each other.
 
+use std::collections::BTreeSet;
+
 use super::digest::Sha256Digest;
 use super::fingerprint::{Content, Fields, Fingerprint, FingerprintScope};
 use super::json;
 
-/// SHA-256 over user, task type or group, and the values that `dedup.by` points at, or over the whole content. The
-/// version of the type is no part of it: newer work takes the place of older work.
+/// SHA-256 over user, task type or group, and the values that `dedup.by` points at, in whatever order; or over the
+/// fingerprint. The version of the type is no part of the former: newer work takes the place of older work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Matching(Sha256Digest);
 
@@ -33,6 +35,7 @@ impl Matching {
         fields.add(content.user.as_str().as_bytes());
         let (kind, name) = scope.within(content);
         fields.add(kind.as_bytes()).add(name.as_bytes());
+        let by: BTreeSet<&String> = by.iter().collect();
         for pointer in by {
             fields.add(pointer.as_bytes());
             match content.params.pointer(pointer) {
@@ -72,6 +75,15 @@ mod tests {
         assert_ne!(of("v", &json!({"doc": 1}), &["/doc"]), base);
         assert_ne!(of("u", &json!({"doc": 2}), &["/doc"]), base);
         assert_ne!(of("u", &json!({"other": 1}), &["/other"]), base);
+    }
+
+    #[test]
+    fn the_order_of_pointers_does_not_count() {
+        let params = json!({"a": 1, "b": 2});
+        let base = of("u", &params, &["/a", "/b"]);
+        assert_eq!(of("u", &params, &["/b", "/a"]), base);
+        assert_eq!(of("u", &params, &["/a", "/b", "/a"]), base);
+        assert_ne!(of("u", &params, &["/a"]), base);
     }
 
     #[test]
