@@ -227,7 +227,7 @@ CREATE TABLE turn (                         -- users of a type who have somethin
     type TEXT NOT NULL,
     user TEXT NOT NULL,
     at INTEGER,                             -- the number of the turn; none for who is passed over
-    until INTEGER,                          -- then: until when; none: until an attempt of the user ends
+    until INTEGER,                          -- then: until when, or until an attempt of the user ends
     PRIMARY KEY (type, user)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX turn_at ON turn(type, at) WHERE at IS NOT NULL;

@@ -3,6 +3,8 @@
 //!
 //! A row of `turn` that nothing in line belongs to does no harm: it goes when its turn comes.
 
+use std::time::Duration;
+
 use rusqlite::{OptionalExtension, params};
 
 use super::pauses;
@@ -14,6 +16,9 @@ use crate::store::LeaseRequest;
 
 /// Users and tasks that one lease looks at, at most: more than it takes, since some have to wait.
 const LOOKS_MAX: usize = 400;
+
+/// Whoever is passed over is looked at again after so long at the latest: the bound may be another one by then.
+const RECHECKED: Duration = Duration::from_secs(60);
 
 /// Of a user, a type and a concurrency key.
 #[derive(Clone, Copy)]
@@ -146,7 +151,8 @@ impl OfType<'_> {
                 )?
                 .query_row(params![self.task_type, user], |row| row.get(0))?;
             if running >= max {
-                pass_over(step, self.task_type, user, None)?;
+                let until = step.now.plus(RECHECKED);
+                pass_over(step, self.task_type, user, until)?;
                 return Ok(true);
             }
         }
@@ -157,7 +163,7 @@ impl OfType<'_> {
             return Ok(false);
         }
         let until = next_start(step, rate, self.task_type, Some(user))?;
-        pass_over(step, self.task_type, user, Some(until))?;
+        pass_over(step, self.task_type, user, until)?;
         Ok(true)
     }
 
@@ -263,15 +269,13 @@ fn pass_over(
     step: &mut Step<'_>,
     task_type: &str,
     user: &str,
-    until: Option<Timestamp>,
+    until: Timestamp,
 ) -> rusqlite::Result<()> {
     step.sql.execute(
         "UPDATE turn SET at = NULL, until = ?3 WHERE type = ?1 AND user = ?2",
-        params![task_type, user, until.map(Timestamp::as_ms)],
+        params![task_type, user, until.as_ms()],
     )?;
-    if let Some(until) = until {
-        step.due(until);
-    }
+    step.due(until);
     Ok(())
 }
 
@@ -296,7 +300,7 @@ fn starts_left(
     Ok(rate.attempts.saturating_sub(started) as usize)
 }
 
-/// When the oldest start that counts is so long ago that there may be another one.
+/// When the oldest start that counts is so long ago that there may be another one, or when to look again.
 fn next_start(
     step: &Step<'_>,
     rate: Rate,
@@ -319,7 +323,7 @@ fn next_start(
             .optional()?,
     };
     let oldest = oldest.map_or(step.now, Timestamp::from_ms);
-    Ok(oldest.plus(rate.span))
+    Ok(oldest.plus(rate.span).min(step.now.plus(RECHECKED)))
 }
 
 fn span_ms(rate: Rate) -> i64 {
@@ -341,8 +345,9 @@ pub fn queued(step: &mut Step<'_>, task_type: &str, user: &str) -> rusqlite::Res
 pub fn stopped(step: &mut Step<'_>, slot: Slot<'_>) -> rusqlite::Result<()> {
     come_back(step, slot)?;
     let resumed = step.sql.execute(
-        "UPDATE turn SET at = (SELECT ifnull(max(at), 0) + 1 FROM turn WHERE type = ?1 AND at IS NOT NULL) \
-         WHERE type = ?1 AND user = ?2 AND at IS NULL AND until IS NULL",
+        "UPDATE turn SET until = NULL, \
+         at = (SELECT ifnull(max(at), 0) + 1 FROM turn WHERE type = ?1 AND at IS NOT NULL) \
+         WHERE type = ?1 AND user = ?2 AND at IS NULL",
         params![slot.task_type, slot.user],
     )?;
     step.effects.work |= resumed > 0;

@@ -14,6 +14,10 @@ use crate::domain::turns::Rate;
 use crate::store::signals::Signals;
 use crate::store::{Lease, LeaseRequest, StoreError};
 
+/// Whoever waits for a permit looks again after so long at the latest: others may have given some back, or the bound may
+/// be another one by then.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
+
 /// Types whose next permit this replica waits for.
 #[derive(Clone, Default)]
 pub struct Rates(Arc<Mutex<HashSet<String>>>);
@@ -123,7 +127,7 @@ impl Rates {
         }
         let (rates, signals, name) = (self.clone(), signals.clone(), task_type.to_owned());
         tokio::spawn(async move {
-            tokio::time::sleep(after).await;
+            tokio::time::sleep(after.min(LOOK_AGAIN)).await;
             rates.waiting().remove(&name);
             signals.work_is_ready();
         });

@@ -37,6 +37,7 @@ promises!(
     a_user_starts_no_more_attempts_than_its_rate,
     a_type_starts_no_more_attempts_than_its_rate,
     what_waits_for_a_rate_is_looked_at_when_it_may_start,
+    who_is_passed_over_is_looked_at_within_a_minute,
 );
 
 /// What tests with bounds lease by.
@@ -661,5 +662,26 @@ async fn what_waits_for_a_rate_is_looked_at_when_it_may_start(subject: Subject) 
         for (earlier, later) in starts.iter().zip(&starts[2..]) {
             assert!(later - earlier >= 300, "{starts:?}");
         }
+    }
+}
+
+/// The bound may be another one by then.
+async fn who_is_passed_over_is_looked_at_within_a_minute(subject: Subject) {
+    let by_rate = Bounds {
+        rate_per_user: rate(1, LONG),
+        ..Bounds::default()
+    };
+    for (user, bounds) in [("user123", by_rate), ("another", per_user(1))] {
+        flood(&subject, user, 3).await;
+        let started = lease(&subject, 9, bounds).await;
+        assert_eq!(users(&started), [user]);
+        assert!(lease(&subject, 9, bounds).await.is_empty());
+        let started_at = started[0].task.started_at.unwrap();
+        let latest = started_at.plus(Duration::from_secs(90));
+        until("a time to look again", async || {
+            let next = subject.rescue().await.next_due_at?;
+            (started_at < next && next <= latest).then_some(())
+        })
+        .await;
     }
 }

@@ -15,7 +15,8 @@ local ARGS_EACH = 6
 local NONCE_KEPT = 60000
 -- Users and tasks that one step looks at, at most: more than it leases, since some may have to wait.
 local LOOKS_MAX = 400
--- Who is passed over for what runs is looked at again after so long, ms, should nobody have told that it has ended.
+-- Who is passed over is looked at again after so long, ms, at the latest: nobody may have told that what runs has ended,
+-- and the bound may be another one by then.
 local RECHECKED = 60000
 local earlier = redis.call('GET', root .. 'leased:' .. nonce)
 local leased = {}
@@ -247,6 +248,7 @@ local function leave_line(line)
     of.wakes_at = math.min(of.wakes_at or math.huge, now + RECHECKED)
     return FULL + now + RECHECKED
   elseif line.starts_left <= 0 then
+    next_at = math.min(next_at, now + RECHECKED)
     of.wakes_at = math.min(of.wakes_at or math.huge, next_at)
     wakes_at = math.min(wakes_at or math.huge, next_at)
     return RATED + next_at
