@@ -129,6 +129,70 @@ async fn a_record_that_breaks_while_it_is_leased_keeps_no_other_from_its_rescue(
         .problem(503, "store-unavailable");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_task_without_a_record_has_held_is_free_for_others() {
+    let server = RedisServer::start(&[]);
+    let prefix = prefix();
+    let cut = "redis.call('SET', KEYS[1], string.sub(redis.call('GET', KEYS[1]), 1, 30))";
+    let gone = "redis.call('DEL', KEYS[1])";
+    let keyed = "concurrency_key = \"/k\"";
+    let per_user = "concurrency_per_user = 1";
+    let cases = [
+        ("cut-keyed", cut, keyed),
+        ("gone-keyed", gone, keyed),
+        ("cut-per-user", cut, per_user),
+        ("gone-per-user", gone, per_user),
+    ];
+    let config = cases.map(|(name, _, bound)| {
+        format!("[task_types.{name}]\nrunner = {{ external = true }}\nlease_seconds = 1\n{bound}\n")
+    });
+    let setup = Setup::new()
+        .env("REDIS_URL", &server.url())
+        .env("JUSTONCE_REDIS_PREFIX", &prefix)
+        .config(&config.concat());
+    let service = setup.start().await;
+    let client = service.client();
+    for (name, damage, bound) in cases {
+        let submit = async |n: usize| {
+            let task = json!({"type": name, "params": {"k": 1, "n": n}});
+            client.submit(&task, &format!("{name}-{n}")).await.id()
+        };
+        let lease = async || {
+            let asked = json!({"types": [name], "max": 9, "worker": "silent"});
+            let reply = client.post("/v1/leases").json(&asked).send().await;
+            let leases = reply.expect(200).json()["leases"].clone();
+            let ids = leases.as_array().unwrap().iter();
+            let ids = ids.map(|lease| lease["task"]["id"].as_str().unwrap().to_owned());
+            ids.collect::<Vec<_>>()
+        };
+        let (held, waiting) = (submit(0).await, submit(1).await);
+        assert_eq!(lease().await, std::slice::from_ref(&held));
+        assert!(lease().await.is_empty());
+        let pattern = format!("{prefix}:*:task:{held}");
+        let key = server.command(&["--scan", "--pattern", &pattern]);
+        server.command(&["EVAL", damage, "1", &key]);
+        let root = key.strip_suffix(&format!("task:{held}")).unwrap();
+        until("the lease to be over", async || {
+            let score = server.command(&["ZSCORE", &format!("{root}due"), &held]);
+            score.is_empty().then_some(())
+        })
+        .await;
+        if bound == per_user {
+            // The minute is over after which the user is looked at again.
+            let script = "local now = redis.call('TIME')[1] * 1000 \
+                          local user = redis.call('ZRANGE', KEYS[1], 0, 0)[1] \
+                          redis.call('ZADD', KEYS[1], string.format('%.0f', 6000000000000000 + now), user) \
+                          redis.call('ZADD', KEYS[2], now, ARGV[1])";
+            let (turns, waits) = (format!("{root}turns:{name}"), format!("{root}waits"));
+            server.command(&["EVAL", script, "2", &turns, &waits, name]);
+        }
+        until("the one that waits to be leased", async || {
+            (lease().await == std::slice::from_ref(&waiting)).then_some(())
+        })
+        .await;
+    }
+}
+
 /// Whether all of them have been leased a second time.
 async fn rescued(client: &Client, tasks: &BTreeSet<String>) -> bool {
     for id in tasks {

@@ -460,9 +460,8 @@ fn kind(name: &str) -> Option<(&'static str, Option<Scan>)> {
         "schedule" => ("schedules", None),
         "held" => ("other records", FIELDS),
         "body" | "result" | "ledger" | "gauge" | "seq" | "open" | "fresh" | "blobs"
-        | "schedules-version" | "callbacks" | "awaited" | "withdrawn" | "types" | "waits" => {
-            ("other records", None)
-        }
+        | "schedules-version" | "callbacks" | "awaited" | "withdrawn" | "types" | "waits"
+        | "holders" => ("other records", None),
         "keys" | "schedules" | "deliveries" => ("other records", UNSORTED),
         "list" | "line" | "aside" | "turns" | "due" | "expiry" | "file-expiry" | "tag"
         | "schedules-due" | "matching" => ("lists and queues", SORTED),

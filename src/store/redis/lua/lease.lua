@@ -181,7 +181,7 @@ until #chosen == before or #chosen == max
 
 local reply = { 'leased', table.concat(broken, ' '), '', 0 }
 gather_counts()
-local first_at, made = nil, {}
+local first_at, made, holders = nil, {}, {}
 for i, one in ipairs(chosen) do
   local task, line = one.task, one.line
   local expires_at = after(line.of.lease)
@@ -196,6 +196,9 @@ for i, one in ipairs(chosen) do
   end
   line.holds[#line.holds + 1] = task.slot or task.id
   line.holds[#line.holds + 1] = task.id
+  if task.slot then
+    holders[#holders + 1], holders[#holders + 2] = task.id, task.type .. ' ' .. task.user .. ' ' .. task.slot
+  end
   line.starts[#line.starts + 1] = now
   line.starts[#line.starts + 1] = task.id .. string.format(' %.0f', task.token)
   latency(task.user, 'queue_wait', now - task.ready_at)
@@ -209,6 +212,9 @@ for i, one in ipairs(chosen) do
   if not first_at or expires_at < first_at then
     first_at = expires_at
   end
+end
+if #holders > 0 then
+  redis.call('HSET', holders_key, unpack(holders))
 end
 write_counts()
 

@@ -5,7 +5,7 @@
 -- ARGV[2] and ARGV[3]: the error of a lost last attempt, JSON, before and after the attempt's number
 -- Replies: rescued, queued, users who have their turn again, leases expired, expired, more or done, next deadline in
 --   ms or nothing,
---   counts that wait to be folded, ids of tasks whose records cannot be read with blanks between, then the copies
+--   counts that wait to be folded, ids of tasks whose records are gone or cannot be read with blanks between, then the copies
 --   that nobody owns now
 local max, error_head, error_tail = tonumber(ARGV[1]), ARGV[2], ARGV[3]
 local queued, resumed, leases_expired, expired = 0, 0, 0, 0
@@ -26,6 +26,16 @@ local function start_or_return(task)
     return requeue(task, task.ready_at or now)
   end
   give_up(task, 'failed', error_head .. task.attempt .. error_tail, false)
+end
+
+-- What a task whose record is gone or cannot be read has held is free: a concurrency key at once, all else when the user
+-- is looked at again.
+local function give_up_record(id)
+  put_aside(id)
+  local type, user, slot = string.match(redis.call('HGET', holders_key, id) or '', '^(%S+) (%S+) (%S+)$')
+  if slot then
+    free({ id = id, type = type, user = user, slot = slot })
+  end
 end
 
 -- Takes some of the task's keys off the record; gives whether all are gone. The caller saves the task.
@@ -116,18 +126,14 @@ for _, id in ipairs(waiting) do
     start_or_return(task)
   else
     never_due(id)
-    if task == false then
-      put_aside(id)
-    end
+    give_up_record(id)
   end
 end
 for _, id in ipairs(ending) do
   local task = load_if_whole(id)
   if not task then
     redis.call('ZREM', root .. 'expiry', id)
-    if task == false then
-      put_aside(id)
-    end
+    give_up_record(id)
   elseif task.held then
     leases_expired = leases_expired + 1
     tally(task.user, 'leases_lost', 1)

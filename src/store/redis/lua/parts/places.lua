@@ -20,6 +20,9 @@ end
 local function held_key(type, user)
   return root .. 'held:' .. type .. ',' .. user
 end
+-- Whose concurrency key it is that a task holds, should its record tell no more: type, user and key with blanks between,
+-- by the task's id.
+local holders_key = root .. 'holders'
 -- The users of a type who have something in line: by when they had their last turn, or had nothing in line, in us.
 -- Behind them those who are passed over, by when they are looked at again, in ms: RATED and more for what has
 -- started, FULL and more for what runs.

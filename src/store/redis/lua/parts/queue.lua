@@ -64,6 +64,7 @@ local function free(task)
   redis.call('HDEL', held_key(type, user), slot or task.id)
   if slot then
     come_back(type, user, slot)
+    redis.call('HDEL', holders_key, task.id)
   end
   local turns = turns_key(type)
   if tonumber(redis.call('ZSCORE', turns, user) or 0) >= FULL then
