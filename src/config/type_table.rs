@@ -168,6 +168,10 @@ impl TypeTable {
         if let Some(pointer) = &self.concurrency_key {
             check_pointer("concurrency_key", pointer)
                 .map_err(|error| error.of("concurrency_key"))?;
+            if made.name == Callback::TASK_TYPE {
+                let error = ConfigError::new("deliveries have no concurrency_key");
+                return Err(error.of("concurrency_key"));
+            }
             made.concurrency_key = Some(pointer.clone());
         }
         if self.concurrency_per_user == Some(0) {

@@ -209,6 +209,15 @@ async fn mistakes_in_bounds_are_shown_with_their_line() {
             "{line}: {text}"
         );
     }
+    // Deliveries carry none: it would bound nothing.
+    let keyed = "[task_types.deliver_webhook]\nconcurrency_key = \"/url\"\n";
+    let output = Setup::new().config(keyed).command().output().await.unwrap();
+    assert!(!output.status.success());
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        text.contains("line 2") && text.contains("deliveries have no concurrency_key"),
+        "{text}"
+    );
 }
 
 #[tokio::test]
