@@ -171,7 +171,8 @@ fn changes(step: &str, root: &str, before: &Data, after: &Data) -> Found {
         let attempts = is.attempt() - was.attempt();
         let expected = match step {
             "lease" => 1.0,
-            "release" if to == "queued" => -1.0,
+            // It may also be what another has waited for.
+            "release" if from == "running" && to == "queued" => -1.0,
             _ => 0.0,
         };
         if attempts != expected {
