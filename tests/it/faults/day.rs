@@ -39,6 +39,9 @@ const MIX: &[(Kind, usize)] = &[
 const DUPLICATES: f64 = 0.4;
 /// Duplicates are of what was submitted so shortly before.
 const RECENT: usize = 2_000;
+/// How often one content is submitted at most. A ledger lists the newest 100 duplicates of a task, and each key comes
+/// once more at the end.
+const TIMES_MAX: usize = 40;
 
 const CLIENTS: usize = 48;
 /// Processes outside, each with one task at a time.
@@ -62,6 +65,8 @@ impl Day {
             .flat_map(|&(kind, count)| vec![kind; count])
             .collect();
         let (mut submissions, mut kinds) = (Vec::<Intent>::new(), Vec::new());
+        // How often each content is submitted.
+        let mut times = Vec::new();
         // The keys that were used.
         let mut number = 0;
         while kinds.len() < tasks {
@@ -70,8 +75,10 @@ impl Day {
                 true => choices.choice(recent).copied(),
                 false => None,
             };
+            let again = again.filter(|intent| times[intent.content] < TIMES_MAX);
             let mut intent = again.unwrap_or_else(|| {
                 kinds.push(mix[choices.usize(..mix.len())]);
+                times.push(0);
                 Intent {
                     number,
                     content: kinds.len() - 1,
@@ -83,6 +90,7 @@ impl Day {
                 intent.number = number;
             }
             number += usize::from(intent.number == number);
+            times[intent.content] += 1;
             submissions.push(intent);
         }
         Day {
